@@ -1,0 +1,388 @@
+//! What can go wrong between this program and a store, and what a caller may do about it.
+
+use std::fmt;
+
+/// The result of everything in this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+type Source = Box<dyn std::error::Error + Send + Sync + 'static>;
+
+/// The class of an error: what a scheduler should do, as an exit code of the command line.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Hash)]
+pub enum ErrorKind {
+    /// A defect of this program: stop and report it.
+    Bug,
+    /// Flags and arguments: stop and fix the command.
+    Usage,
+    /// Input, configuration or a right: a person has to change something.
+    BadInput,
+    /// Storage: the same command may pass later.
+    Storage,
+    /// Another job won: retry once, then look at the schedule.
+    Conflict,
+    /// Whether a commit landed is unknown; nothing was deleted, and a retry is safe.
+    CommitUnknown,
+    /// A resource limit: raise it or cut the job.
+    Limit,
+}
+
+impl ErrorKind {
+    /// The exit code of a process that ends with such an error.
+    #[must_use]
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Bug => 1,
+            Self::Usage => 2,
+            Self::BadInput => 3,
+            Self::Storage => 5,
+            Self::Conflict => 6,
+            Self::CommitUnknown => 7,
+            Self::Limit => 8,
+        }
+    }
+}
+
+/// The rule that a Parquet object breaks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Hash)]
+#[non_exhaustive]
+pub enum ParquetFault {
+    /// The object has no bytes.
+    EmptyObject,
+    /// The object is shorter than the smallest Parquet file.
+    TooShort,
+    /// The magic bytes are not those of Parquet.
+    NotParquet,
+    /// The footer or a column is encrypted.
+    Encrypted,
+    /// The footer length is 0, larger than the file or over the cap.
+    FooterLength,
+    /// The footer is not the Thrift structure that Parquet prescribes.
+    FooterDamaged,
+    /// The schema is not a tree, too deep or too wide.
+    SchemaLimit,
+    /// Too many row groups or column chunks, or a row group without a chunk for each column.
+    RowGroupLimit,
+    /// Row counts contradict each other.
+    RowCount,
+    /// A column chunk lies outside the data part of the file.
+    ChunkRange,
+    /// The columns asked for decode to more bytes than the budget.
+    DecodedBudget,
+    /// A page cannot be decoded.
+    Page,
+    /// A column uses a codec that this program does not have.
+    Codec,
+    /// The object changed after it was listed.
+    InputChanged,
+    /// The decoder gave up in a way that is its own defect.
+    DecoderPanic,
+}
+
+impl ParquetFault {
+    /// The stable code that starts the message.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::EmptyObject => "ERR_EMPTY_OBJECT",
+            Self::TooShort => "ERR_TOO_SHORT",
+            Self::NotParquet => "ERR_NOT_PARQUET",
+            Self::Encrypted => "ERR_ENCRYPTED",
+            Self::FooterLength => "ERR_FOOTER_LENGTH",
+            Self::FooterDamaged => "ERR_FOOTER_DAMAGED",
+            Self::SchemaLimit => "ERR_SCHEMA_LIMIT",
+            Self::RowGroupLimit => "ERR_ROW_GROUP_LIMIT",
+            Self::RowCount => "ERR_ROW_COUNT",
+            Self::ChunkRange => "ERR_CHUNK_RANGE",
+            Self::DecodedBudget => "ERR_DECODED_BUDGET",
+            Self::Page => "ERR_PAGE",
+            Self::Codec => "ERR_CODEC",
+            Self::InputChanged => "ERR_INPUT_CHANGED",
+            Self::DecoderPanic => "ERR_DECODER_PANIC",
+        }
+    }
+
+    /// One thing that a person can do about it.
+    #[must_use]
+    pub fn cure(self) -> &'static str {
+        match self {
+            Self::EmptyObject | Self::TooShort => "upload the file again, or remove it",
+            Self::NotParquet => "give Parquet files, or convert this one",
+            Self::Encrypted => "write the file without encryption: this program reads no encrypted Parquet",
+            Self::FooterLength | Self::FooterDamaged | Self::ChunkRange | Self::RowCount | Self::Page => {
+                "upload or write the file again"
+            }
+            Self::SchemaLimit | Self::RowGroupLimit => "write the file again with fewer columns or larger row groups",
+            Self::DecodedBudget => "split the file, or leave it out if you did not write it",
+            Self::Codec => "write the file with zstd, snappy, lz4_raw, gzip, brotli or no compression",
+            Self::InputChanged => "run the job again when nobody writes to the input",
+            Self::DecoderPanic => "write the file again; please report it if other readers accept it",
+        }
+    }
+}
+
+/// A failure of the storage layer. The text of each is one line with a code, the file and a cure.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A text that does not name a location.
+    #[error("ERR_LOCATION: {reason}; {cure}")]
+    Location {
+        /// What is wrong with it; never holds user info or a query.
+        reason: String,
+        /// What to write instead.
+        cure: String,
+    },
+    /// Nothing to read at a location.
+    #[error("ERR_NO_INPUT: {reason}; file={file}; {cure}")]
+    NoInput {
+        /// What was looked for and not found.
+        reason: String,
+        /// The location as a person would type it.
+        file: String,
+        /// What to do.
+        cure: String,
+    },
+    /// An input that cannot be read as a file: a pipe, a device, a dangling or looping link.
+    #[error("ERR_INPUT_FILE: {reason}; file={file}; give a regular file, a folder or a glob")]
+    InputFile {
+        /// What it is instead.
+        reason: String,
+        /// The path.
+        file: String,
+    },
+    /// A Parquet object that breaks a rule.
+    #[error("{}: {reason}; file={file}{}{}; {}", fault.code(), Field(" row_group=", row_group), Field(" column=", column), fault.cure())]
+    Parquet {
+        /// The rule.
+        fault: ParquetFault,
+        /// What was found.
+        reason: String,
+        /// The object.
+        file: String,
+        /// The row group, from 0, when known.
+        row_group: Option<usize>,
+        /// The column, when known.
+        column: Option<String>,
+        /// What the decoder said, when it was the decoder.
+        #[source]
+        source: Option<Source>,
+    },
+    /// No credentials for a store.
+    #[error(
+        "ERR_CREDENTIALS: no credentials found (tried the environment, web identity, container and instance \
+         metadata); file={file}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (profiles are not read: \
+         use `aws configure export-credentials --format env`), or AWS_SKIP_SIGNATURE=true for a public bucket"
+    )]
+    Credentials {
+        /// The object that was asked for.
+        file: String,
+        /// What the last provider said.
+        #[source]
+        source: Option<Source>,
+    },
+    /// A store refused an operation for lack of a right.
+    #[error("ERR_STORE_DENIED: {operation} was refused{}; file={file}; {right}", Field(": ", detail))]
+    StoreDenied {
+        /// The operation, as the store calls it.
+        operation: &'static str,
+        /// The object.
+        file: String,
+        /// Status and code of the store, when it gave one.
+        detail: Option<String>,
+        /// The right that is missing.
+        right: String,
+        /// The answer of the store.
+        #[source]
+        source: Option<Source>,
+    },
+    /// An object, a bucket or a folder is not there.
+    #[error("ERR_NOT_FOUND: {operation}: {reason}; file={file}; {cure}")]
+    NotFound {
+        /// The operation.
+        operation: &'static str,
+        /// What is missing.
+        reason: String,
+        /// The object.
+        file: String,
+        /// What to do.
+        cure: String,
+        /// The answer of the store.
+        #[source]
+        source: Option<Source>,
+    },
+    /// A store or a file system that cannot do what a commit needs, or a setting that is wrong.
+    #[error("ERR_STORE_SETTING: {reason}; file={file}; {cure}")]
+    StoreSetting {
+        /// What is wrong.
+        reason: String,
+        /// The location.
+        file: String,
+        /// What to change.
+        cure: String,
+        /// The answer of the store.
+        #[source]
+        source: Option<Source>,
+    },
+    /// A store failed after all retries; the same command may pass later.
+    #[error("ERR_STORE: {operation} failed: {reason}; file={file}; run the command again later")]
+    Store {
+        /// The operation.
+        operation: &'static str,
+        /// What happened, in short.
+        reason: String,
+        /// The object.
+        file: String,
+        /// The answer of the store.
+        #[source]
+        source: Option<Source>,
+    },
+    /// No space left on a local disk.
+    #[error(
+        "ERR_DISK_FULL: {operation} of {bytes} bytes failed: {reason}; file={file}; free space and run the command again"
+    )]
+    DiskFull {
+        /// The operation.
+        operation: &'static str,
+        /// The bytes that had to be written.
+        bytes: u64,
+        /// What the system said.
+        reason: String,
+        /// The path.
+        file: String,
+        /// The answer of the system.
+        #[source]
+        source: std::io::Error,
+    },
+    /// An output location holds objects that are not ours.
+    #[error(
+        "ERR_OUTPUT_NOT_EMPTY: the location holds other objects, such as {example}; file={file}; give another location"
+    )]
+    OutputNotEmpty {
+        /// The location.
+        file: String,
+        /// One object that is there.
+        example: String,
+    },
+    /// A version that is not there.
+    #[error("ERR_NO_VERSION: {reason}; file={file}; {cure}")]
+    NoVersion {
+        /// What was asked for and what exists.
+        reason: String,
+        /// The location.
+        file: String,
+        /// What to do.
+        cure: String,
+    },
+    /// A commit object that cannot be trusted.
+    #[error("ERR_COMMIT: {reason}; file={file}; {cure}")]
+    Commit {
+        /// What is wrong with it.
+        reason: String,
+        /// The commit object.
+        file: String,
+        /// What to do; names the last good version when there is one.
+        cure: String,
+        /// What the parser said.
+        #[source]
+        source: Option<Source>,
+    },
+    /// A file that a commit names is missing, cut or changed.
+    #[error("{code}: version {version} incomplete: {reason}; file={file}; {cure}")]
+    Damaged {
+        /// `ERR_SOLUTION_DAMAGED` or `ERR_COMMIT_INCOMPLETE`.
+        code: &'static str,
+        /// The version that names the file.
+        version: u64,
+        /// What is wrong with it.
+        reason: String,
+        /// The file.
+        file: String,
+        /// What to do.
+        cure: String,
+    },
+    /// Other jobs took every number that this one tried to commit, or the run is too old to commit.
+    #[error("ERR_CONFLICT: {reason}; file={file} run={run_id}; {cure}")]
+    Conflict {
+        /// What happened.
+        reason: String,
+        /// The location.
+        file: String,
+        /// The run that did not commit.
+        run_id: String,
+        /// What to do.
+        cure: String,
+    },
+    /// Whether the commit landed is unknown. Nothing was deleted.
+    #[error(
+        "ERR_COMMIT_UNKNOWN: the answer to the commit of run {run_id} was lost: {reason}; file={file}; \
+             ask `item-affinity show --output {location} --run {run_id}` later, or run the same command again"
+    )]
+    CommitUnknown {
+        /// What happened.
+        reason: String,
+        /// The commit object.
+        file: String,
+        /// The output location.
+        location: String,
+        /// The run whose commit is in doubt.
+        run_id: String,
+        /// The answer of the store.
+        #[source]
+        source: Option<Source>,
+    },
+    /// A name that a run may not write.
+    #[error("ERR_NAME: {reason}; name={name}; this is a defect of the calling program")]
+    Name {
+        /// The rule that it breaks.
+        reason: &'static str,
+        /// The name.
+        name: String,
+    },
+    /// A defect of this program.
+    #[error("ERR_BUG: {reason}; this is a defect of item-affinity, please report it")]
+    Bug {
+        /// What does not add up.
+        reason: String,
+        /// Where it came from.
+        #[source]
+        source: Option<Source>,
+    },
+}
+
+impl Error {
+    /// The class of this error.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Location { .. } => ErrorKind::Usage,
+            Self::Parquet { fault: ParquetFault::DecodedBudget, .. } => ErrorKind::Limit,
+            Self::NoInput { .. }
+            | Self::InputFile { .. }
+            | Self::Parquet { .. }
+            | Self::Credentials { .. }
+            | Self::StoreDenied { .. }
+            | Self::NotFound { .. }
+            | Self::StoreSetting { .. }
+            | Self::OutputNotEmpty { .. }
+            | Self::NoVersion { .. }
+            | Self::Commit { .. }
+            | Self::Damaged { .. } => ErrorKind::BadInput,
+            Self::Store { .. } | Self::DiskFull { .. } => ErrorKind::Storage,
+            Self::Conflict { .. } => ErrorKind::Conflict,
+            Self::CommitUnknown { .. } => ErrorKind::CommitUnknown,
+            Self::Name { .. } | Self::Bug { .. } => ErrorKind::Bug,
+        }
+    }
+}
+
+/// An optional part of a message.
+struct Field<'a, T>(&'static str, &'a Option<T>);
+
+impl<T: fmt::Display> fmt::Display for Field<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.1 {
+            Some(value) => write!(f, "{}{value}", self.0),
+            None => Ok(()),
+        }
+    }
+}
