@@ -169,27 +169,25 @@ pub enum Error {
     },
     /// No credentials for a store.
     #[error(
-        "ERR_CREDENTIALS: no credentials found (tried the environment, web identity, container and instance \
-         metadata); file={file}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (profiles are not read: \
+        "ERR_CREDENTIALS: {reason}; file={file}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (profiles are not read: \
          use `aws configure export-credentials --format env`), or AWS_SKIP_SIGNATURE=true for a public bucket"
     )]
     Credentials {
+        /// What is missing.
+        reason: String,
         /// The object that was asked for.
         file: String,
-        /// What the last provider said.
-        #[source]
-        source: Option<Source>,
     },
     /// A store refused an operation for lack of a right.
-    #[error("ERR_STORE_DENIED: {operation} was refused{}; file={file}; {right}", Field(": ", detail))]
+    #[error("ERR_STORE_DENIED: {operation} was refused ({detail}); file={file}; {right}")]
     StoreDenied {
         /// The operation, as the store calls it.
         operation: &'static str,
         /// The object.
         file: String,
-        /// Status and code of the store, when it gave one.
-        detail: Option<String>,
-        /// The right that is missing.
+        /// Status and code of the store.
+        detail: String,
+        /// The right that is missing, as advice.
         right: String,
         /// The answer of the store.
         #[source]

@@ -4,12 +4,18 @@ mod commit;
 mod error;
 mod file_writer;
 mod listing;
+mod local_walk;
 mod location;
 mod manifest;
 mod parquet_input;
+mod pattern;
+mod pinned;
 mod preflight;
 mod registry;
 mod run;
+mod s3;
+mod store_error;
+mod thrift;
 
 pub use commit::{Artifact, Versions};
 pub use error::{Error, ErrorKind, ParquetFault, Result};

@@ -1,53 +1,362 @@
-//! Reading one pinned Parquet object.
-use crate::{Footer, InputFile, Result, Stores};
-use arrow::datatypes::SchemaRef;
+//! Reading one pinned Parquet object: checked footer, guarded decoder, counted rows.
+
+use std::any::Any;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
-use futures::stream::BoxStream;
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::{BoxStream, Stream};
+use futures::{FutureExt, StreamExt, TryFutureExt};
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
+use parquet::arrow::async_reader::AsyncFileReader;
+use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
+use parquet::errors::ParquetError;
+use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
+
+use crate::location::printable;
+use crate::pinned::Pinned;
+use crate::preflight::read_footer;
+use crate::{Error, Footer, InputFile, ParquetFault, Result, Stores};
+
 /// The record batches of a Parquet object, in file order.
 pub type Batches = BoxStream<'static, Result<RecordBatch>>;
-/// An open Parquet object whose footer passed every check.
-#[derive(Clone)]
-pub struct ParquetInput(());
-/// Opens one Parquet object.
-pub async fn open_parquet(_stores: &Stores, _file: &InputFile) -> Result<ParquetInput> {
-    todo!()
+
+/// Codecs that this build decodes, as bits: none, snappy, gzip, brotli, lz4, zstd, lz4_raw; not LZO.
+const CODECS: u32 = 0b1111_0111;
+const CODEC_NAMES: [&str; 8] = ["uncompressed", "snappy", "gzip", "lzo", "brotli", "lz4", "zstd", "lz4_raw"];
+
+/// Decoded bytes that any file may have, however small it is.
+const MIN_DECODED_BUDGET: u64 = 1 << 30;
+/// Decoded bytes for each byte of the file beyond which a file is taken for a bomb.
+const MAX_EXPANSION: u64 = 1_000;
+/// Decoded bytes of one batch.
+const MAX_BATCH_BYTES: usize = 1 << 30;
+
+/// An open Parquet object whose footer passed every check. Clones share the decoded footer.
+#[derive(Clone, Debug)]
+pub struct ParquetInput {
+    object: Pinned,
+    footer: Arc<Footer>,
+    metadata: ArrowReaderMetadata,
+    options: ArrowReaderOptions,
+    budget: u64,
 }
+
+/// Opens one Parquet object: checks its footer, decodes it, and pins the object, so that all reads see the same bytes.
+///
+/// # Errors
+/// [`Error::Parquet`] for a bad file and for one that changed since it was listed; what the store answered.
+pub async fn open_parquet(stores: &Stores, file: &InputFile) -> Result<ParquetInput> {
+    let object = Pinned::new(stores.store(&file.location)?, file);
+    let (footer, bytes) = read_footer(&object).await?;
+    let metadata = guarded(object.name(), || ParquetMetaDataReader::decode_metadata(&bytes))?
+        .map_err(|e| decode_error(object.name(), ParquetFault::FooterDamaged, e))?;
+    let metadata = Arc::new(metadata);
+    let mut options = ArrowReaderOptions::new();
+    let load = |options: &ArrowReaderOptions| {
+        guarded(object.name(), || ArrowReaderMetadata::try_new(Arc::clone(&metadata), options.clone()))
+    };
+    let arrow = match load(&options)? {
+        Ok(arrow) => arrow,
+        Err(_) => {
+            // The Arrow schema is a hint of the writer; without it the Parquet schema counts.
+            options = options.with_skip_arrow_metadata(true);
+            let arrow = load(&options)?.map_err(|e| decode_error(object.name(), ParquetFault::FooterDamaged, e))?;
+            tracing::warn!(file = object.name(), "the Arrow schema in the footer is damaged; using the Parquet schema");
+            arrow
+        }
+    };
+    let rows = u64::try_from(arrow.metadata().file_metadata().num_rows()).ok();
+    if rows != Some(footer.rows) || arrow.metadata().num_row_groups() != footer.row_groups {
+        let reason = "the footer reads differently twice".to_owned();
+        return Err(fault(ParquetFault::FooterDamaged, object.name(), reason));
+    }
+    let budget = object.size().saturating_mul(MAX_EXPANSION).max(MIN_DECODED_BUDGET);
+    Ok(ParquetInput { object, footer: Arc::new(footer), metadata: arrow, options, budget })
+}
+
 impl ParquetInput {
     /// The Arrow schema of the batches, before projection.
+    #[must_use]
     pub fn schema(&self) -> &SchemaRef {
-        todo!()
+        self.metadata.schema()
     }
+
     /// Rows in the file.
+    #[must_use]
     pub fn rows(&self) -> u64 {
-        todo!()
+        self.footer.rows
     }
+
     /// Row groups in the file.
+    #[must_use]
     pub fn row_groups(&self) -> usize {
-        todo!()
+        self.footer.row_groups
     }
+
     /// The checked footer.
+    #[must_use]
     pub fn footer(&self) -> &Footer {
-        todo!()
+        &self.footer
     }
+
     /// Rows of one row group; 0 when there is no such row group.
-    pub fn row_group_rows(&self, _row_group: usize) -> u64 {
-        todo!()
+    #[must_use]
+    pub fn row_group_rows(&self, row_group: usize) -> u64 {
+        let group = self.metadata.metadata().row_groups().get(row_group);
+        group.and_then(|group| u64::try_from(group.num_rows()).ok()).unwrap_or(0)
     }
-    /// Reads a string column (root index) as Dictionary(Int32, Utf8); other types stay as they are.
-    pub fn with_dictionary(self, _column: usize) -> Result<Self> {
-        todo!()
+
+    /// Bytes that the given root columns take when decompressed, by the footer.
+    #[must_use]
+    pub fn uncompressed_bytes(&self, columns: &[usize]) -> u64 {
+        let leaves = self.leaves(columns);
+        leaves
+            .filter_map(|leaf| self.footer.uncompressed_bytes.get(leaf))
+            .fold(0, |sum, &bytes| sum.saturating_add(bytes))
     }
-    /// Streams the given root columns of all row groups.
-    pub async fn stream(self, _columns: &[usize], _batch_size: usize) -> Result<Batches> {
-        todo!()
+
+    /// Refuses files whose columns take more than `bytes` when decompressed; the default is 1,000 bytes for each byte
+    /// of the file, and at least 1 GiB.
+    #[must_use]
+    pub fn with_decoded_budget(mut self, bytes: u64) -> Self {
+        self.budget = bytes;
+        self
     }
-    /// Streams the given root columns of some row groups.
+
+    /// Reads a string column (root index) as `Dictionary(Int32, Utf8)`, so that a value that comes often is decoded
+    /// and interned once. Columns of other types stay as they are.
+    ///
+    /// # Errors
+    /// [`Error::Parquet`] when the decoder refuses its own schema.
+    pub fn with_dictionary(mut self, column: usize) -> Result<Self> {
+        let schema = self.schema();
+        let strings =
+            |field: &Field| matches!(field.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+        if !schema.fields().get(column).is_some_and(|field| strings(field)) {
+            return Ok(self);
+        }
+        let dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+        let fields: Fields = schema
+            .fields()
+            .iter()
+            .enumerate()
+            .map(|(i, field)| {
+                if i == column {
+                    Arc::new(field.as_ref().clone().with_data_type(dictionary.clone()))
+                } else {
+                    Arc::clone(field)
+                }
+            })
+            .collect();
+        let wanted = Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()));
+        let options = self.options.clone().with_schema(wanted);
+        let name = self.object.name();
+        let metadata = Arc::clone(self.metadata.metadata());
+        self.metadata = guarded(name, || ArrowReaderMetadata::try_new(metadata, options))?
+            .map_err(|e| decode_error(name, ParquetFault::FooterDamaged, e))?;
+        Ok(self)
+    }
+
+    /// Streams the given root columns of all row groups in batches of at most `batch_size` rows.
+    ///
+    /// # Errors
+    /// [`Error::Parquet`] when a column uses an unknown codec or the columns are over the budget. Items of the stream
+    /// are errors for pages that do not decode, a decoder that panics, an object that changed, and for more or fewer
+    /// rows than the footer says.
+    pub async fn stream(self, columns: &[usize], batch_size: usize) -> Result<Batches> {
+        let all: Vec<usize> = (0..self.row_groups()).collect();
+        self.stream_row_groups(&all, columns, batch_size).await
+    }
+
+    /// As [`stream`](Self::stream), for some row groups; several such streams may run at once.
+    ///
+    /// # Errors
+    /// As [`stream`](Self::stream).
     pub async fn stream_row_groups(
         &self,
-        _row_groups: &[usize],
-        _columns: &[usize],
-        _batch_size: usize,
+        row_groups: &[usize],
+        columns: &[usize],
+        batch_size: usize,
     ) -> Result<Batches> {
-        todo!()
+        let name = self.object.name();
+        let descriptor = self.metadata.parquet_schema();
+        self.check_codecs(columns)?;
+        let bytes = self.uncompressed_bytes(columns);
+        if bytes > self.budget {
+            let reason = format!("the columns take {bytes} bytes when decompressed, the limit is {}", self.budget);
+            return Err(fault(ParquetFault::DecodedBudget, name, reason));
+        }
+        let mut expected = 0_u64;
+        for &group in row_groups {
+            if group >= self.row_groups() {
+                return Err(Error::Bug { reason: format!("there is no row group {group} in {name}"), source: None });
+            }
+            expected = expected.saturating_add(self.row_group_rows(group));
+        }
+        let reader = PinnedReader { object: self.object.clone(), metadata: Arc::clone(self.metadata.metadata()) };
+        let mask = ProjectionMask::roots(descriptor, columns.iter().copied());
+        let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(reader, self.metadata.clone())
+            .with_row_groups(row_groups.to_vec())
+            .with_projection(mask)
+            .with_batch_size(batch_size.max(1));
+        let stream = guarded(name, || builder.build())?.map_err(|e| decode_error(name, ParquetFault::Page, e))?;
+        let guarded =
+            Guarded { stream: stream.boxed(), object: self.object.clone(), expected, read: 0, end: None, done: false };
+        Ok(guarded.boxed())
+    }
+
+    fn leaves<'a>(&'a self, columns: &'a [usize]) -> impl Iterator<Item = usize> + 'a {
+        let descriptor = self.metadata.parquet_schema();
+        (0..descriptor.num_columns()).filter(|&leaf| columns.contains(&descriptor.get_column_root_idx(leaf)))
+    }
+
+    fn check_codecs(&self, columns: &[usize]) -> Result<()> {
+        for leaf in self.leaves(columns) {
+            let foreign = self.footer.codecs.get(leaf).copied().unwrap_or(0) & !CODECS;
+            if foreign != 0 {
+                let codec = usize::try_from(foreign.trailing_zeros()).ok().and_then(|i| CODEC_NAMES.get(i));
+                return Err(Error::Parquet {
+                    fault: ParquetFault::Codec,
+                    reason: format!("the column is compressed with {}", codec.unwrap_or(&"an unknown codec")),
+                    file: self.object.name().to_owned(),
+                    row_group: None,
+                    column: self.footer.leaves.get(leaf).cloned(),
+                    source: None,
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Feeds the decoder from the pinned object.
+struct PinnedReader {
+    object: Pinned,
+    metadata: Arc<ParquetMetaData>,
+}
+
+fn external(error: Error) -> ParquetError {
+    ParquetError::External(Box::new(error))
+}
+
+impl AsyncFileReader for PinnedReader {
+    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, parquet::errors::Result<Bytes>> {
+        self.object.read(range).map_err(external).boxed()
+    }
+
+    fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, parquet::errors::Result<Vec<Bytes>>> {
+        async move { self.object.read_ranges(&ranges).await.map_err(external) }.boxed()
+    }
+
+    fn get_metadata<'a>(
+        &'a mut self,
+        _: Option<&'a ArrowReaderOptions>,
+    ) -> BoxFuture<'a, parquet::errors::Result<Arc<ParquetMetaData>>> {
+        let metadata = Arc::clone(&self.metadata);
+        async move { Ok(metadata) }.boxed()
+    }
+}
+
+/// A stream that outlives neither a panic nor an error, counts rows, and looks at the object again at its end.
+struct Guarded {
+    stream: BoxStream<'static, parquet::errors::Result<RecordBatch>>,
+    object: Pinned,
+    expected: u64,
+    read: u64,
+    end: Option<BoxFuture<'static, Result<()>>>,
+    done: bool,
+}
+
+impl Guarded {
+    fn advance(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<RecordBatch>>> {
+        if let Some(end) = &mut self.end {
+            return end.poll_unpin(cx).map(|checked| checked.err().map(Err));
+        }
+        let stream = &mut self.stream;
+        let polled = catch_unwind(AssertUnwindSafe(|| stream.poll_next_unpin(cx)));
+        let item = match polled {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(item)) => item,
+            Err(payload) => return Poll::Ready(Some(Err(panicked(self.object.name(), payload)))),
+        };
+        match item {
+            Some(Ok(batch)) => Poll::Ready(Some(self.count(batch))),
+            Some(Err(error)) => Poll::Ready(Some(Err(decode_error(self.object.name(), ParquetFault::Page, error)))),
+            None if self.read != self.expected => {
+                let reason = format!("the footer says {} rows, {} were read", self.expected, self.read);
+                Poll::Ready(Some(Err(fault(ParquetFault::RowCount, self.object.name(), reason))))
+            }
+            None => {
+                let object = self.object.clone();
+                self.end = Some(async move { object.still_the_same().await }.boxed());
+                self.advance(cx)
+            }
+        }
+    }
+
+    fn count(&mut self, batch: RecordBatch) -> Result<RecordBatch> {
+        self.read = self.read.saturating_add(batch.num_rows() as u64);
+        let bytes = batch.get_array_memory_size();
+        if bytes > MAX_BATCH_BYTES {
+            let reason =
+                format!("{} rows take {bytes} bytes when decoded, the limit is {MAX_BATCH_BYTES}", batch.num_rows());
+            return Err(fault(ParquetFault::DecodedBudget, self.object.name(), reason));
+        }
+        Ok(batch)
+    }
+}
+
+impl Stream for Guarded {
+    type Item = Result<RecordBatch>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.done {
+            return Poll::Ready(None);
+        }
+        let item = self.advance(cx);
+        self.done = matches!(item, Poll::Ready(None | Some(Err(_))));
+        item
+    }
+}
+
+/// Runs a decoder that may panic on bytes that it did not expect.
+fn guarded<T>(file: &str, decode: impl FnOnce() -> T) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(decode)).map_err(|payload| panicked(file, payload))
+}
+
+/// The text of a panic may hold data, so it is dropped; the panic hook has told its place.
+fn panicked(file: &str, payload: Box<dyn Any + Send>) -> Error {
+    drop(payload);
+    fault(ParquetFault::DecoderPanic, file, "the decoder panicked on a page or on the footer".to_owned())
+}
+
+fn fault(fault: ParquetFault, file: &str, reason: String) -> Error {
+    Error::Parquet { fault, reason, file: file.to_owned(), row_group: None, column: None, source: None }
+}
+
+/// Our error for one of the decoder; errors of our own reader come back as they were.
+fn decode_error(file: &str, kind: ParquetFault, error: ParquetError) -> Error {
+    let error = match error {
+        ParquetError::External(source) => match source.downcast::<Error>() {
+            Ok(ours) => return *ours,
+            Err(source) => ParquetError::External(source),
+        },
+        other => other,
+    };
+    let reason = format!("cannot be decoded: {}", printable(&error.to_string()));
+    Error::Parquet {
+        fault: kind,
+        reason,
+        file: file.to_owned(),
+        row_group: None,
+        column: None,
+        source: Some(Box::new(error)),
     }
 }

@@ -1,30 +1,128 @@
-//! One object store for each scheme and bucket.
-use crate::{Location, Result};
+//! One object store for each scheme and bucket, built when first used.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use object_store::ObjectStore;
-use std::sync::Arc;
+use object_store::local::LocalFileSystem;
+use object_store::memory::InMemory;
 use url::Url;
-/// The object stores of a process, built when first used.
+
+use crate::{Error, Location, Result, s3};
+
+/// The object stores of a process: local disk, S3 and, for tests, memory. Clones share the same stores.
 #[derive(Clone)]
-pub struct Stores(Arc<()>);
+pub struct Stores(Arc<Inner>);
+
+struct Inner {
+    built: Mutex<HashMap<String, Arc<dyn ObjectStore>>>,
+    network: bool,
+}
+
 impl Stores {
-    /// Stores configured by the `AWS_*` variables of the environment.
+    /// Stores configured by the environment.
+    ///
+    /// | Variable | Purpose |
+    /// | --- | --- |
+    /// | `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN` | credentials; else web identity, container and instance metadata |
+    /// | `AWS_REGION`, `AWS_DEFAULT_REGION` | region, `us-east-1` when unset |
+    /// | `AWS_ENDPOINT`, `AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_S3` | another server that speaks S3 |
+    /// | `AWS_ALLOW_HTTP` | `true` allows plain http to a server that is not on this machine |
+    /// | `AWS_SKIP_SIGNATURE` | `true` reads public buckets without credentials |
+    /// | `AWS_VIRTUAL_HOSTED_STYLE_REQUEST` | `true` puts the bucket into the host name |
+    /// | `ITEM_AFFINITY_RETRY_TIMEOUT` | seconds after which a request is no longer retried, 180 when unset |
+    #[must_use]
     pub fn from_env() -> Self {
-        todo!()
+        Self(Arc::new(Inner { built: Mutex::default(), network: true }))
     }
-    /// Local disk and one shared `memory://` store; no network.
+
+    /// Local disk and one shared `memory://` store; nothing that needs a network.
+    #[must_use]
     pub fn in_memory() -> Self {
-        todo!()
+        Self(Arc::new(Inner { built: Mutex::default(), network: false }))
     }
+
     /// Uses `store` for a scheme and bucket from now on.
-    pub fn register(&self, _store_url: &Url, _store: Arc<dyn ObjectStore>) {
-        todo!()
+    ///
+    /// Commits below `file://` do not go through it: they need system calls that no object store has.
+    pub fn register(&self, store_url: &Url, store: Arc<dyn ObjectStore>) {
+        self.built().insert(key(store_url), store);
     }
+
     /// The store of a location.
-    pub fn store(&self, _location: &Location) -> Result<Arc<dyn ObjectStore>> {
-        todo!()
+    ///
+    /// # Errors
+    /// When the environment does not describe a usable store.
+    pub fn store(&self, location: &Location) -> Result<Arc<dyn ObjectStore>> {
+        self.store_for_url(location.url())
     }
-    /// The store of a URL.
-    pub fn store_for_url(&self, _url: &Url) -> Result<Arc<dyn ObjectStore>> {
-        todo!()
+
+    /// The store of a URL with scheme `file`, `s3`, `s3a` or `memory`.
+    ///
+    /// # Errors
+    /// [`Error::Location`] for another scheme, and when the environment does not describe a usable store.
+    pub fn store_for_url(&self, url: &Url) -> Result<Arc<dyn ObjectStore>> {
+        let key = key(url);
+        if let Some(store) = self.built().get(&key) {
+            return Ok(Arc::clone(store));
+        }
+        let store: Arc<dyn ObjectStore> = match url.scheme() {
+            "file" => Arc::new(LocalFileSystem::new()),
+            "memory" => Arc::new(InMemory::new()),
+            "s3" | "s3a" if self.0.network => s3::build(url.host_str().unwrap_or_default())?,
+            scheme => {
+                return Err(Error::Location {
+                    reason: format!("no store for {scheme}:// locations"),
+                    cure: "give a local path, file:///path or s3://bucket/path".to_owned(),
+                });
+            }
+        };
+        Ok(Arc::clone(self.built().entry(key).or_insert(store)))
+    }
+
+    fn built(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<dyn ObjectStore>>> {
+        // The map is whole after every single call on it, so a panic elsewhere does not spoil it.
+        self.0.built.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Prints no configuration: that of S3 holds secrets.
+impl fmt::Debug for Stores {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut keys: Vec<String> = self.built().keys().cloned().collect();
+        keys.sort();
+        f.debug_tuple("Stores").field(&keys).finish()
+    }
+}
+
+fn key(url: &Url) -> String {
+    let scheme = if url.scheme() == "s3a" { "s3" } else { url.scheme() };
+    format!("{scheme}://{}", url.host_str().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn one_store_serves_all_paths_of_a_bucket() {
+        let stores = Stores::in_memory();
+        let a = stores.store(&Location::parse("memory:///a").unwrap()).unwrap();
+        let b = stores.clone().store(&Location::parse("memory:///b/c").unwrap()).unwrap();
+        assert!(Arc::ptr_eq(&a, &b));
+    }
+
+    #[test]
+    fn registered_store_is_used_for_both_spellings_of_s3() {
+        let stores = Stores::in_memory();
+        let memory: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        stores.register(&Url::parse("s3://lake/").unwrap(), Arc::clone(&memory));
+        let found = stores.store_for_url(&Url::parse("s3a://lake/x/y").unwrap()).unwrap();
+        assert!(Arc::ptr_eq(&memory, &found));
+        assert!(stores.store_for_url(&Url::parse("s3://other/").unwrap()).is_err());
+        assert!(stores.store_for_url(&Url::parse("gs://other/").unwrap()).is_err());
+        assert_eq!(format!("{stores:?}"), "Stores([\"s3://lake\"])");
     }
 }

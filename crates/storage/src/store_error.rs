@@ -1,0 +1,266 @@
+//! The one place where answers of a store become our errors.
+
+use std::error::Error as StdError;
+use std::io;
+
+use crate::Error;
+
+/// Why no credentials could be had; travels through `object_store` as a source.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct NoCredentials(pub(crate) String);
+
+/// What a store said, without the body of its answer: S3 repeats access key ids and signed strings there.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Answer(String);
+
+/// Our error for an answer to `operation` on `file`.
+pub(crate) fn store_error(operation: &'static str, file: &str, error: object_store::Error) -> Error {
+    use object_store::Error as E;
+    let file = file.to_owned();
+    if let Some(missing) = find::<NoCredentials>(&error) {
+        return Error::Credentials { reason: missing.0.clone(), file };
+    }
+    let io = find::<io::Error>(&error).and_then(|e| e.raw_os_error()).map(io::Error::from_raw_os_error);
+    if let Some(io) = io {
+        return io_error(operation, &file, 0, io);
+    }
+    let facts = Facts::of(&error);
+    let detail = facts.detail();
+    if let Some(cure) = facts.setting() {
+        let source = Some(facts.source());
+        return Error::StoreSetting { reason: format!("{operation} was refused ({detail})"), file, cure, source };
+    }
+    match error {
+        E::NotFound { .. } if facts.code.as_deref() == Some("NoSuchBucket") => Error::NotFound {
+            operation,
+            reason: "the bucket does not exist".to_owned(),
+            file,
+            cure: "check the name of the bucket, AWS_ENDPOINT and AWS_REGION".to_owned(),
+            source: Some(facts.source()),
+        },
+        E::NotFound { .. } => Error::NotFound {
+            operation,
+            reason: "there is no such object".to_owned(),
+            file,
+            cure: "check the name; if a rule or a person deleted it, restore it".to_owned(),
+            source: Some(facts.source()),
+        },
+        E::PermissionDenied { .. } | E::Unauthenticated { .. } => {
+            Error::StoreDenied { operation, file, detail, right: right(operation), source: Some(facts.source()) }
+        }
+        E::NotImplemented { .. } | E::NotSupported { .. } => Error::StoreSetting {
+            reason: format!("the store cannot do {operation}"),
+            file,
+            cure: "use a store with conditional writes, such as S3".to_owned(),
+            source: Some(facts.source()),
+        },
+        E::InvalidPath { .. } => Error::StoreSetting {
+            reason: "the store cannot hold an object of this name".to_owned(),
+            file,
+            cure: "rename it; names that end in # and digits are temporary files".to_owned(),
+            source: Some(facts.source()),
+        },
+        _ => Error::Store { operation, reason: detail, file, source: Some(facts.source()) },
+    }
+}
+
+/// Our error for a failed system call on a local path.
+pub(crate) fn io_error(operation: &'static str, file: &str, bytes: u64, source: io::Error) -> Error {
+    use io::ErrorKind as K;
+    let file = file.to_owned();
+    let reason = source.to_string();
+    match source.kind() {
+        K::NotFound => Error::NotFound {
+            operation,
+            reason: "there is no such file or folder".to_owned(),
+            file,
+            cure: "check the path".to_owned(),
+            source: Some(Box::new(source)),
+        },
+        K::PermissionDenied => Error::StoreDenied {
+            operation,
+            file,
+            detail: reason,
+            right: "give this user the right, or choose another path".to_owned(),
+            source: Some(Box::new(source)),
+        },
+        K::StorageFull | K::QuotaExceeded | K::FileTooLarge => {
+            Error::DiskFull { operation, bytes, reason, file, source }
+        }
+        K::ReadOnlyFilesystem | K::NotADirectory | K::IsADirectory | K::InvalidFilename => Error::StoreSetting {
+            reason: format!("{operation} failed: {reason}"),
+            file,
+            cure: "choose another path".to_owned(),
+            source: Some(Box::new(source)),
+        },
+        _ => Error::Store { operation, reason, file, source: Some(Box::new(source)) },
+    }
+}
+
+/// Whether the answer proves that nothing was or will be written.
+pub(crate) fn is_final(error: &object_store::Error) -> bool {
+    use object_store::Error as E;
+    matches!(
+        error,
+        E::PermissionDenied { .. }
+            | E::Unauthenticated { .. }
+            | E::NotImplemented { .. }
+            | E::NotSupported { .. }
+            | E::InvalidPath { .. }
+            | E::NotFound { .. }
+    ) || find::<NoCredentials>(error).is_some()
+}
+
+fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<T>() {
+            return Some(found);
+        }
+        // An `io::Error` hides what it wraps from `source`.
+        if let Some(inner) = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref)
+            && let Some(found) = inner.downcast_ref::<T>()
+        {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// What can be told from the text of an answer; its structure is private to `object_store`.
+struct Facts {
+    status: Option<String>,
+    code: Option<String>,
+    retries: Option<String>,
+    redirect: bool,
+    plain: String,
+}
+
+impl Facts {
+    fn of(error: &object_store::Error) -> Self {
+        let mut text = error.to_string();
+        let mut next = error.source();
+        while let Some(error) = next {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            next = error.source();
+        }
+        let between = |start: &str, end: &str| {
+            let (_, rest) = text.split_once(start)?;
+            rest.split_once(end).map(|(value, _)| value.trim().to_owned()).filter(|v| v.len() <= 60)
+        };
+        let plain = text.split('<').next().unwrap_or_default();
+        // URIs of requests may be presigned; the object is named in our own message.
+        let plain: Vec<&str> = plain.split_whitespace().filter(|word| !word.contains("://")).collect();
+        Self {
+            status: between("status code: ", ":"),
+            code: between("<Code>", "</Code>"),
+            retries: between(", after ", " retries"),
+            redirect: text.contains("redirect without LOCATION"),
+            plain: crate::location::printable(&plain.join(" ")),
+        }
+    }
+
+    fn detail(&self) -> String {
+        let mut detail = match (&self.status, &self.code) {
+            (Some(status), Some(code)) => format!("{} {code}", status.split(' ').next().unwrap_or(status)),
+            (Some(text), None) | (None, Some(text)) => text.clone(),
+            (None, None) => self.plain.clone(),
+        };
+        if let Some(retries) = &self.retries {
+            detail.push_str(&format!(", after {retries} retries"));
+        }
+        detail
+    }
+
+    /// The cure, when the answer is about a setting and not about the object.
+    fn setting(&self) -> Option<String> {
+        let code = self.code.as_deref().unwrap_or_default();
+        let cure = match code {
+            "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" => {
+                "set AWS_REGION to the region of the bucket"
+            }
+            "RequestTimeTooSkewed" => "set the clock of this machine",
+            "ExpiredToken" | "InvalidToken" | "TokenRefreshRequired" => {
+                "get new credentials: the session token expired"
+            }
+            "InvalidAccessKeyId" | "SignatureDoesNotMatch" => "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+            _ if self.redirect => "set AWS_REGION to the region of the bucket",
+            _ => return None,
+        };
+        Some(cure.to_owned())
+    }
+
+    fn source(&self) -> Box<dyn StdError + Send + Sync> {
+        Box::new(Answer(self.plain.clone()))
+    }
+}
+
+fn right(operation: &str) -> String {
+    let action = match operation {
+        "GET" | "HEAD" => "s3:GetObject and, if the object is encrypted with KMS, kms:Decrypt",
+        "LIST" => "s3:ListBucket",
+        "DELETE" => "s3:DeleteObject",
+        _ => "s3:PutObject and, if the bucket encrypts with KMS, kms:GenerateDataKey",
+    };
+    format!("the role needs {action}")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::ErrorKind;
+
+    fn http(body: &str) -> Box<dyn StdError + Send + Sync> {
+        format!(
+            "Error performing PUT http://h/x?X-Amz-Signature=CANARY in 1ms, after 10 retries, max_retries: 10, \
+             retry_timeout: 180s  - Server returned non-2xx status code: {body}"
+        )
+        .into()
+    }
+
+    #[test]
+    fn denied_answer_names_operation_right_and_code_but_no_body() {
+        let error = object_store::Error::PermissionDenied {
+            path: "x".into(),
+            source: http("403 Forbidden: <Error><Code>AccessDenied</Code><Key>CANARY</Key></Error>"),
+        };
+        let ours = store_error("PUT", "s3://lake/x", error);
+        assert_eq!(
+            ours.to_string(),
+            "ERR_STORE_DENIED: PUT was refused (403 AccessDenied, after 10 retries); file=s3://lake/x; the role needs \
+             s3:PutObject and, if the bucket encrypts with KMS, kms:GenerateDataKey"
+        );
+        assert_eq!(ours.kind(), ErrorKind::BadInput);
+        let chain = format!("{ours:?} {}", ours.source().unwrap());
+        assert!(!chain.contains("CANARY"), "{chain}");
+    }
+
+    #[test]
+    fn server_errors_are_retryable_and_settings_are_not() {
+        let generic = |body: &str| object_store::Error::Generic { store: "S3", source: http(body) };
+        let busy = store_error("GET", "f", generic("503 Service Unavailable: <Error><Code>SlowDown</Code></Error>"));
+        assert_eq!(busy.kind(), ErrorKind::Storage);
+        assert!(busy.to_string().contains("503 SlowDown, after 10 retries"), "{busy}");
+        let token = store_error("GET", "f", generic("400 Bad Request: <Error><Code>ExpiredToken</Code></Error>"));
+        assert_eq!(token.kind(), ErrorKind::BadInput);
+        assert!(token.to_string().contains("get new credentials"), "{token}");
+        let bucket = object_store::Error::NotFound {
+            path: "x".into(),
+            source: http("404 Not Found: <Error><Code>NoSuchBucket</Code></Error>"),
+        };
+        assert!(store_error("LIST", "f", bucket).to_string().contains("the bucket does not exist"));
+    }
+
+    #[test]
+    fn full_disk_may_pass_later_and_read_only_may_not() {
+        let full = io_error("write", "/out/x", 512, io::Error::from_raw_os_error(28));
+        assert_eq!(full.kind(), ErrorKind::Storage);
+        assert!(full.to_string().contains("512 bytes") && full.to_string().contains("/out/x"), "{full}");
+        assert_eq!(io_error("write", "/out/x", 512, io::Error::from_raw_os_error(30)).kind(), ErrorKind::BadInput);
+    }
+}
