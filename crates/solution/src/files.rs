@@ -1,0 +1,179 @@
+//! The files that a commit of a solution version names, and how they are read: every fault by file name.
+
+use bytes::Bytes;
+use item_affinity_storage::{Artifact, Commit, FileEntry, Location, Stores, Versions, preflight};
+
+use crate::error::{Error, Result};
+use crate::model_card::{CardFault, ModelCard};
+use crate::reference::SolutionRef;
+use crate::tables::{FORMAT_MAJOR, MODEL_CARD, MODEL_CARD_LIMIT, Table};
+
+/// A part of a table and the range of indexes in it.
+#[derive(Clone, Debug)]
+pub(crate) struct Part {
+    pub(crate) entry: FileEntry,
+    pub(crate) first_index: u32,
+    pub(crate) rows: u32,
+}
+
+/// The files of a version by what they are; files that a later minor version added are passed over.
+#[derive(Debug)]
+pub(crate) struct VersionFiles {
+    pub(crate) card: FileEntry,
+    pub(crate) items: Vec<Part>,
+    pub(crate) users: Vec<Part>,
+}
+
+/// Reads the files of one version.
+pub(crate) struct VersionReader {
+    pub(crate) versions: Versions,
+    pub(crate) commit: Commit,
+}
+
+/// The folder of the files of a version, below the location of the solution.
+fn folder(commit: &Commit) -> String {
+    format!("versions/{}/", commit.run_id)
+}
+
+fn card(commit: &Commit) -> Option<&FileEntry> {
+    let folder = folder(commit);
+    commit.files.iter().find(|entry| entry.path.strip_prefix(&folder) == Some(MODEL_CARD))
+}
+
+/// Whether a commit is of a solution version, and not of segments.
+pub(crate) fn is_solution(commit: &Commit) -> bool {
+    card(commit).is_some()
+}
+
+impl VersionReader {
+    /// A reader for the version that `reference` names.
+    pub(crate) async fn open(stores: &Stores, reference: &SolutionRef) -> Result<Self> {
+        let versions = Versions::new(stores, reference.location.clone(), Artifact::SolutionVersion)?;
+        let commit = versions.resolve(reference.version).await?;
+        Ok(Self { versions, commit })
+    }
+
+    /// A reader for a version whose commit is known.
+    pub(crate) fn new(stores: &Stores, location: &Location, commit: Commit) -> Result<Self> {
+        let versions = Versions::new(stores, location.clone(), Artifact::SolutionVersion)?;
+        Ok(Self { versions, commit })
+    }
+
+    /// Whether a file is there with the size that the commit gives.
+    pub(crate) async fn check_size(&self, entry: &FileEntry) -> Result<()> {
+        Ok(self.versions.check_file(entry).await?)
+    }
+
+    /// The files by what they are.
+    pub(crate) fn files(&self) -> Result<VersionFiles> {
+        let folder = folder(&self.commit);
+        let card = card(&self.commit).cloned();
+        let card = card.ok_or_else(|| Error::NotASolution { location: self.versions.location().to_string() })?;
+        let items = self.parts(&folder, Table::Items)?;
+        let users = self.parts(&folder, Table::Users)?;
+        Ok(VersionFiles { card, items, users })
+    }
+
+    fn parts(&self, folder: &str, table: Table) -> Result<Vec<Part>> {
+        let prefix = format!("{folder}{}/part-", table.folder());
+        let mut entries: Vec<&FileEntry> =
+            self.commit.files.iter().filter(|entry| entry.path.starts_with(&prefix)).collect();
+        entries.sort_by(|a, b| a.path.cmp(&b.path));
+        let mut first_index = 0u32;
+        let mut parts = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let rows = entry.rows.and_then(|rows| u32::try_from(rows).ok());
+            let next = rows.and_then(|rows| first_index.checked_add(rows));
+            let (Some(rows), Some(next)) = (rows, next) else {
+                return Err(self.damaged(&entry.path, "the commit gives an impossible number of rows".to_owned()));
+            };
+            parts.push(Part { entry: entry.clone(), first_index, rows });
+            first_index = next;
+        }
+        Ok(parts)
+    }
+
+    /// The model card, verified.
+    pub(crate) async fn card(&self, entry: &FileEntry) -> Result<ModelCard> {
+        if entry.bytes > MODEL_CARD_LIMIT {
+            let what = format!("{} bytes, where a model card has at most {MODEL_CARD_LIMIT}", entry.bytes);
+            return Err(self.damaged(&entry.path, what));
+        }
+        let bytes = self.bytes(entry).await?;
+        ModelCard::from_json(&bytes).map_err(|fault| match fault {
+            CardFault::Damaged(what) => self.damaged(&entry.path, what),
+            CardFault::Version(found) => self.other_format(&entry.path, &found),
+        })
+    }
+
+    /// The model card, verified, of a version whose other files are all there with their sizes.
+    pub(crate) async fn whole(&self) -> Result<ModelCard> {
+        let files = self.files()?;
+        let card = self.card(&files.card).await?;
+        self.agree(&files, &card)?;
+        for part in files.items.iter().chain(&files.users) {
+            self.check_size(&part.entry).await?;
+        }
+        Ok(card)
+    }
+
+    /// A state file, verified against the commit and passed by the footer preflight.
+    pub(crate) async fn parquet(&self, entry: &FileEntry) -> Result<Bytes> {
+        let bytes = self.bytes(entry).await?;
+        preflight(&bytes, &entry.path).map_err(|error| match error {
+            item_affinity_storage::Error::Parquet { fault, reason, .. } => {
+                self.damaged(&entry.path, format!("{}: {reason}", fault.code()))
+            }
+            other => other.into(),
+        })?;
+        Ok(bytes)
+    }
+
+    /// A file whose size and SHA-256 are those of the commit.
+    async fn bytes(&self, entry: &FileEntry) -> Result<Bytes> {
+        Ok(self.versions.read_file(entry).await?)
+    }
+
+    /// An error for a file that is not as the commit or the format says.
+    pub(crate) fn damaged(&self, file: &str, what: String) -> Error {
+        Error::Damaged { what, file: file.to_owned(), cure: self.cure() }
+    }
+
+    fn other_format(&self, file: &str, found: &str) -> Error {
+        let found: String = found.escape_debug().take(40).collect();
+        Error::Format {
+            found,
+            reads: format!("{FORMAT_MAJOR}.x"),
+            file: file.to_owned(),
+            cure: format!("use a program of that time, or {}", self.cure()),
+        }
+    }
+
+    /// The last version before this one, if there is one, and what always helps.
+    fn cure(&self) -> String {
+        match self.commit.parent_version {
+            Some(earlier) => format!("use an earlier version ({}@{earlier}) or train again", self.versions.location()),
+            None => "train again".to_owned(),
+        }
+    }
+
+    /// Checks that the rows that the commit gives are those of the model card, and fit into the files.
+    pub(crate) fn agree(&self, files: &VersionFiles, card: &ModelCard) -> Result<()> {
+        let width = 4 * card.recipe.hidden_dimension as u64;
+        for (name, parts, rows) in [("items", &files.items, card.items), ("users", &files.users, card.users)] {
+            let found: u64 = parts.iter().map(|part| u64::from(part.rows)).sum();
+            if found != rows {
+                return Err(self.damaged(&files.card.path, format!("counts {rows} {name}, the files have {found}")));
+            }
+            for part in parts {
+                let least = u64::from(part.rows).checked_mul(width);
+                if least.is_none_or(|least| least > part.entry.bytes) {
+                    let what =
+                        format!("{} rows of {width} bytes do not fit into {} bytes", part.rows, part.entry.bytes);
+                    return Err(self.damaged(&part.entry.path, what));
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,150 @@
+//! The versions of a solution, from their commits alone.
+
+use std::collections::BTreeMap;
+
+use item_affinity_ingest::RowCounts;
+use item_affinity_model::ItemAffinity;
+use item_affinity_storage::{Artifact, Commit, CommitBody, InputFile, InputPin, Location, Stores, Versions};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::files::is_solution;
+use crate::model_card::{EventFilter, ModelCard, known_settings};
+use crate::source::Pinned;
+use crate::tables::{FORMAT, schemas};
+
+/// One version of a solution, as its commit tells it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[non_exhaustive]
+pub struct VersionSummary {
+    /// Its number.
+    pub version: u64,
+    /// The run that made it.
+    pub run_id: String,
+    /// When it was committed, in epoch seconds.
+    pub committed_at: i64,
+    /// The program that made it.
+    pub tool: String,
+    /// The same for every run of the same job.
+    pub job_key: String,
+    /// Its files.
+    pub files: u64,
+    /// Bytes in them.
+    pub bytes: u64,
+    /// Users.
+    pub users: u64,
+    /// Items.
+    pub items: u64,
+    /// Interactions that were trained on.
+    pub interactions: u64,
+    /// Distinct user-item pairs among them.
+    pub pairs: u64,
+    /// Time of the newest interaction, in epoch seconds; `None` when the commit does not say.
+    pub as_of: Option<i64>,
+    /// The recipe; `None` when the commit does not say.
+    pub recipe: Option<ItemAffinity>,
+    /// Objective after the last iteration.
+    pub loss: Option<f64>,
+    /// Measures of quality, by name.
+    pub metrics: BTreeMap<String, f64>,
+}
+
+/// What the commit of a solution version says beyond files and counts, so that its history needs no other file.
+#[derive(Serialize, Deserialize)]
+struct Details {
+    format: String,
+    #[serde(deserialize_with = "known_settings")]
+    recipe: ItemAffinity,
+    #[serde(default)]
+    events: EventFilter,
+    as_of: i64,
+    loss: Option<f64>,
+    #[serde(default)]
+    metrics: BTreeMap<String, f64>,
+}
+
+/// Lists the kept versions at a location, oldest first.
+///
+/// # Errors
+/// [`Error::Storage`] when a commit cannot be read or there is none; [`Error::NotASolution`] for other commits.
+///
+/// # Cost
+/// One request per version.
+pub async fn versions(stores: &Stores, location: &Location) -> Result<Vec<VersionSummary>> {
+    let versions = Versions::new(stores, location.clone(), Artifact::SolutionVersion)?;
+    let numbers = versions.numbers().await?;
+    if numbers.is_empty() {
+        // The words for a location without a solution are those of every other reader.
+        versions.resolve(None).await?;
+    }
+    let mut summaries = Vec::with_capacity(numbers.len());
+    for number in numbers {
+        let commit = versions.read(number).await?;
+        summaries.push(summary(commit).ok_or_else(|| Error::NotASolution { location: location.to_string() })?);
+    }
+    Ok(summaries)
+}
+
+fn summary(commit: Commit) -> Option<VersionSummary> {
+    if !is_solution(&commit) {
+        return None;
+    }
+    let details = serde_json::from_value::<Details>(commit.body.details).ok();
+    let count = |name: &str| commit.body.counts.get(name).copied().unwrap_or_default();
+    Some(VersionSummary {
+        version: commit.version,
+        run_id: commit.run_id,
+        committed_at: commit.committed_at,
+        tool: commit.tool,
+        job_key: commit.body.job_key,
+        files: commit.files.len() as u64,
+        bytes: commit.files.iter().map(|file| file.bytes).fold(0, u64::saturating_add),
+        users: count("users"),
+        items: count("items"),
+        interactions: count("interactions"),
+        pairs: count("pairs"),
+        as_of: details.as_ref().map(|details| details.as_of),
+        loss: details.as_ref().and_then(|details| details.loss),
+        metrics: details.as_ref().map(|details| details.metrics.clone()).unwrap_or_default(),
+        recipe: details.map(|details| details.recipe),
+    })
+}
+
+/// What a training says about the version that it commits.
+pub(crate) fn commit_body(job_key: String, pinned: &Pinned, rows: &RowCounts, card: &ModelCard) -> Result<CommitBody> {
+    let details = Details {
+        format: FORMAT.to_owned(),
+        recipe: card.recipe.clone(),
+        events: card.events.clone(),
+        as_of: card.as_of,
+        loss: card.loss.last().copied(),
+        metrics: card.metrics.clone(),
+    };
+    let mut counts = BTreeMap::from([
+        ("users".to_owned(), card.users),
+        ("items".to_owned(), card.items),
+        ("interactions".to_owned(), card.interactions),
+        ("pairs".to_owned(), card.pairs),
+        ("rows".to_owned(), rows.rows),
+    ]);
+    counts.extend(rows.rejected.iter().map(|(reason, rejected)| (format!("rejected_{reason}"), rejected.count)));
+    let inputs = [&pinned.interactions, &pinned.items, &pinned.users];
+    Ok(CommitBody {
+        job_key,
+        inputs: inputs.into_iter().flatten().map(pin).collect(),
+        solution_version: None,
+        schema: Some(schemas(card.recipe.hidden_dimension)),
+        item_list_sha256: None,
+        counts,
+        details: serde_json::to_value(details).map_err(Error::encode)?,
+    })
+}
+
+fn pin(file: &InputFile) -> InputPin {
+    InputPin {
+        uri: file.location.url().to_string(),
+        etag: file.meta.e_tag.clone(),
+        bytes: file.meta.size,
+        last_modified: file.meta.last_modified.timestamp(),
+    }
+}
