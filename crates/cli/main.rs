@@ -1,1 +1,66 @@
-fn main() {}
+//! The command line of item-affinity: a shell over the `job` and `datafusion` rooms.
+//!
+//! Data goes to stdout and nothing else does; progress, notes and errors go to stderr. Exit codes tell a scheduler what
+//! to do next; `item-affinity --help` lists them.
+
+mod args;
+mod check;
+mod demo;
+mod evaluate;
+mod exit;
+mod print;
+mod progress;
+mod query;
+mod segment;
+mod show;
+mod sql;
+mod train;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Arguments, Command};
+use crate::exit::Failure;
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return exit::usage(&error),
+    };
+    progress::start_logging(&arguments.global);
+    let threads = arguments.global.threads;
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = threads {
+        builder.worker_threads(threads.get());
+    }
+    let runtime = match builder.enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return exit::report(&Failure::from(anyhow::Error::new(error))),
+    };
+    let outcome = runtime.block_on(exit::until_signal(run(arguments)));
+    // Blocking work that nobody waits for any more must not hold the process.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(code) => code,
+        Err(failure) => exit::report(&failure),
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
+    let Arguments { global, command } = arguments;
+    match command {
+        Command::Demo(args) => demo::run(&global, args).await,
+        Command::Check(args) => check::run(&global, args).await,
+        Command::Train(args) => train::run(&global, args).await,
+        Command::Segment(args) => segment::run(&global, args).await,
+        Command::Evaluate(args) => evaluate::run(&global, args).await,
+        Command::Sql(args) => sql::run(&global, args).await,
+        Command::Show(args) => show::run(&global, args).await,
+        Command::Completions { shell } => {
+            use clap::CommandFactory;
+            clap_complete::generate(shell, &mut Arguments::command(), "item-affinity", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}

@@ -1,1 +1,68 @@
-//! datafusion
+//! Item affinity in any DataFusion session: `register(&ctx)`, then
+//!
+//! ```sql
+//! SET item_affinity.solution_version = 's3://lake/solutions/affinity';
+//! SELECT * FROM item_affinity_segments(['B001', 'B002'], 100);
+//! SELECT item_affinity_score(user_id, 'B001') FROM users;
+//! ```
+//!
+//! | function | gives |
+//! | --- | --- |
+//! | `item_affinity_segments(items [, num_results])` | `item_id, rank, user_id, score` in the order `(item_id, rank)`: for each item the users who will most likely interact with it next |
+//! | `item_affinity_score(user_id, item_id)` | Float32, NULL when one of them is unknown |
+//!
+//! `items` is a list, a table or view with a column `item_id`, a subquery in its own parentheses, or the path of a JSON
+//! Lines, Parquet or CSV file. Every argument has a session option `item_affinity.<name>`.
+//!
+//! Segments always come from the same physical plan: user states scanned from Parquet, [`TopKUsersPerItemExec`] per
+//! partition, an exchange by item, [`SegmentsFinalExec`]. Invariant: nothing here knows of files of interactions, of
+//! the command line, or of output formats.
+
+mod error;
+mod item_list;
+mod items_argument;
+mod options;
+mod score_function;
+mod segment_schema;
+mod segments_final_exec;
+mod segments_function;
+mod segments_plan;
+mod session;
+mod solution_cache;
+mod top_k_users;
+mod top_k_users_exec;
+mod user_states;
+
+use std::sync::Arc;
+
+use datafusion::execution::context::SessionContext;
+use item_affinity_storage::Stores;
+
+pub use error::error_kind;
+pub use item_list::{ItemEntry, ItemError, ItemList};
+pub use options::{DEFAULT_MAX_ITEMS, DEFAULT_NUM_RESULTS, ItemAffinityOptions, NUM_RESULTS_RANGE, OnUnknownItem};
+pub use segment_schema::SEGMENT_SCHEMA;
+pub use segments_final_exec::SegmentsFinalExec;
+pub use segments_plan::{SegmentsPlan, SegmentsRequest, segments_dataframe};
+pub use session::{SessionSettings, session};
+pub use top_k_users_exec::{SegmentQuery, TopKUsersPerItemExec};
+
+/// Adds the functions and options to a session; solution versions are reached with what the environment says.
+pub fn register(ctx: &SessionContext) {
+    register_with(ctx, Stores::from_env());
+}
+
+/// Adds the functions and options to a session; solution versions are reached through `stores`.
+pub fn register_with(ctx: &SessionContext, stores: Stores) {
+    let state = ctx.state_ref();
+    let mut state = state.write();
+    let extensions = &mut state.config_mut().options_mut().extensions;
+    if extensions.get::<ItemAffinityOptions>().is_none() {
+        extensions.insert(ItemAffinityOptions::default());
+    }
+    drop(state);
+    let solutions = solution_cache::SolutionCache::new(stores);
+    let segments = segments_function::SegmentsFunction { solutions: solutions.clone() };
+    ctx.register_udtf(segments_function::NAME, Arc::new(segments));
+    ctx.register_udf(score_function::score_function(solutions));
+}

@@ -1,1 +1,31 @@
-//! job
+//! Batch jobs for Rust programs and schedulers: train a solution version, then turn item lists into committed segments.
+//!
+//! ```no_run
+//! use item_affinity_job::{BatchSegmentJob, ItemList, TrainingJob};
+//! # async fn nightly() -> Result<(), Box<dyn std::error::Error>> {
+//! let trained = TrainingJob::new("s3://lake/interactions/").solution("s3://lake/solutions/affinity").run().await?;
+//! let report = BatchSegmentJob::new(&trained.solution.to_string(), ItemList::from_ids(["B001", "B002"]))
+//!     .num_results(1000)
+//!     .output("s3://lake/segments/")
+//!     .run()
+//!     .await?;
+//! println!("{} of {} items have a segment", report.ok, report.asked);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Each job takes a cancellation token and an observer, returns a typed report, commits all or nothing, and is safe to
+//! run again. Invariant: `asked = ok + empty + error`. Nothing here knows of a terminal.
+
+mod error;
+mod item_errors;
+mod json_lines;
+mod parquet_output;
+mod segment_job;
+
+pub use error::{Error, Result};
+pub use item_affinity_datafusion::{ItemEntry, ItemError, ItemList, SEGMENT_SCHEMA, SessionSettings};
+pub use item_affinity_solution::{EvaluationJob, Observer, Silent, Stage, TrainingJob};
+pub use item_errors::ItemErrorRecord;
+pub use json_lines::UsersKey;
+pub use segment_job::{BatchSegmentJob, OutputFormat, SegmentReport};

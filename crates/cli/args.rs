@@ -1,0 +1,355 @@
+//! Arguments: raw words in, checked settings out.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::builder::styling::Styles;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use item_affinity_ingest::{ColumnMapping, TimestampUnit};
+use item_affinity_model::ItemAffinity;
+
+const EXIT_CODES: &str = "Exit codes: 0 done or already done, 1 a bug, 2 usage, 3 bad input or a missing right, \
+4 committed but some items have error records, 5 storage (a retry may pass), 6 another job won, 7 commit unknown, \
+8 a resource limit, 130 and 143 stopped by a signal.\n\nLocations are paths or URLs (s3://, file://); credentials and \
+endpoints come from the usual AWS_* variables.";
+
+/// For each of these items, which users will most likely interact with it next?
+#[derive(Parser)]
+#[command(name = "item-affinity", version, about, after_help = EXIT_CODES, styles = Styles::plain(), max_term_width = 110)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Settings of every command.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Global {
+    /// No progress and no notes on stderr, only errors.
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+    /// How log lines look.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+    /// More log lines; twice for debugging. RUST_LOG gives finer control.
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Threads to compute with; all cores unless said.
+    #[arg(long, global = true)]
+    pub(crate) threads: Option<NonZeroUsize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Shows the whole thing on a built-in data set: train, segment, SQL. Takes seconds, leaves its files behind.
+    Demo(DemoArgs),
+    /// Reports what the data are like, before any training.
+    Check(CheckArgs),
+    /// Trains a solution version from interactions.
+    Train(TrainArgs),
+    /// Ranks users for a list of items and commits the segments.
+    Segment(SegmentArgs),
+    /// Measures how well segments predict what users do next.
+    Evaluate(EvaluateArgs),
+    /// Runs SQL with the functions of this project.
+    Sql(SqlArgs),
+    /// Shows the versions of a solution or an output.
+    Show(ShowArgs),
+    /// Prints a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Args)]
+pub(crate) struct DemoArgs {
+    /// Folder for the demo's files; made when it is missing.
+    #[arg(long, default_value = "item-affinity-demo")]
+    pub(crate) dir: PathBuf,
+}
+
+/// Which interactions count, and how they are found.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct DatasetArgs {
+    /// Interactions as Parquet: a file, a folder (Hive partitions allowed) or a glob; may repeat.
+    #[arg(long, required = true, value_name = "LOCATION")]
+    pub(crate) interactions: Vec<String>,
+    /// Items as Parquet, with item_id and any attributes.
+    #[arg(long, value_name = "LOCATION")]
+    pub(crate) items: Vec<String>,
+    /// Users as Parquet, with user_id and any attributes.
+    #[arg(long, value_name = "LOCATION")]
+    pub(crate) users: Vec<String>,
+    /// Names a column: user_id=household_id; may repeat. Case does not matter.
+    #[arg(long, value_name = "OURS=THEIRS")]
+    pub(crate) column: Vec<String>,
+    /// Only events of this type count; may repeat.
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) event_type: Vec<String>,
+    /// Only events with EVENT_VALUE of at least this count.
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    pub(crate) event_value_threshold: Option<f64>,
+    /// Weights by event type: view=1,purchase=4; other types weigh 1.
+    #[arg(long, value_name = "TYPE=WEIGHT", value_delimiter = ',')]
+    pub(crate) event_weights: Vec<String>,
+    /// Unit of integer timestamps; seconds and milliseconds are told apart without it.
+    #[arg(long, value_enum)]
+    pub(crate) timestamp_unit: Option<UnitName>,
+    /// Turns the refusals of small data into warnings.
+    #[arg(long)]
+    pub(crate) allow_small_data: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum UnitName {
+    S,
+    Ms,
+    Us,
+    Ns,
+}
+
+impl From<UnitName> for TimestampUnit {
+    fn from(unit: UnitName) -> Self {
+        match unit {
+            UnitName::S => Self::Seconds,
+            UnitName::Ms => Self::Milliseconds,
+            UnitName::Us => Self::Microseconds,
+            UnitName::Ns => Self::Nanoseconds,
+        }
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct CheckArgs {
+    #[command(flatten)]
+    pub(crate) data: DatasetArgs,
+    /// How the report looks.
+    #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
+    pub(crate) format: ReportFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReportFormat {
+    Table,
+    Json,
+}
+
+/// The recipe: one hyperparameter, the rest has good defaults.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct RecipeArgs {
+    /// Number of hidden variables, 32 to 256.
+    #[arg(long, value_name = "N", default_value_t = ItemAffinity::default().hidden_dimension)]
+    pub(crate) hidden_dimension: usize,
+    /// Passes over the data.
+    #[arg(long, value_name = "N", default_value_t = ItemAffinity::default().iterations, help_heading = "Advanced")]
+    pub(crate) iterations: usize,
+    /// How strongly factors are pulled to zero.
+    #[arg(long, value_name = "X", default_value_t = ItemAffinity::default().regularization, help_heading = "Advanced")]
+    pub(crate) regularization: f32,
+    /// Weight of a pair without interactions.
+    #[arg(long, value_name = "X", default_value_t = ItemAffinity::default().unobserved_weight, help_heading = "Advanced")]
+    pub(crate) unobserved_weight: f32,
+    /// Events lose half their weight in this time: 36h, 28d; none unless said.
+    #[arg(long, value_name = "DURATION", help_heading = "Advanced", value_parser = parse_days)]
+    pub(crate) half_life: Option<f64>,
+    /// Start of the random numbers; the same seed gives the same bits.
+    #[arg(long, value_name = "N", default_value_t = ItemAffinity::default().seed, help_heading = "Advanced")]
+    pub(crate) seed: u64,
+}
+
+impl RecipeArgs {
+    pub(crate) fn recipe(&self) -> ItemAffinity {
+        ItemAffinity {
+            hidden_dimension: self.hidden_dimension,
+            iterations: self.iterations,
+            regularization: self.regularization,
+            unobserved_weight: self.unobserved_weight,
+            half_life_days: self.half_life,
+            seed: self.seed,
+            ..ItemAffinity::default()
+        }
+    }
+}
+
+#[derive(Args)]
+pub(crate) struct TrainArgs {
+    #[command(flatten)]
+    pub(crate) data: DatasetArgs,
+    #[command(flatten)]
+    pub(crate) recipe: RecipeArgs,
+    /// Where solution versions go: empty, or written by train before.
+    #[arg(long, value_name = "LOCATION")]
+    pub(crate) solution: String,
+    /// Trains a new version even when the newest one has the same inputs and settings.
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct SegmentArgs {
+    /// The solution version: a location, newest version, or location@7.
+    #[arg(long, value_name = "LOCATION[@N]")]
+    pub(crate) solution: String,
+    /// The item list: JSON Lines {"itemId": "…"}, Parquet or CSV with item_id.
+    #[arg(long, value_name = "LOCATION", required_unless_present = "item")]
+    pub(crate) items: Option<String>,
+    /// One item; may repeat.
+    #[arg(long, value_name = "ID", conflicts_with = "items")]
+    pub(crate) item: Vec<String>,
+    /// Where segments go: empty, or written by segment before.
+    #[arg(long, value_name = "LOCATION")]
+    pub(crate) output: String,
+    /// Users per item, 1 to 5,000,000.
+    #[arg(long, value_name = "N", default_value_t = 25, value_parser = clap::value_parser!(u64).range(1..=5_000_000))]
+    pub(crate) num_results: u64,
+    /// Items allowed in one job.
+    #[arg(long, value_name = "N", default_value_t = NonZeroUsize::MIN.saturating_add(499))]
+    pub(crate) max_items: NonZeroUsize,
+    /// How segments are written.
+    #[arg(long, value_enum, default_value_t = SegmentFormat::Parquet)]
+    pub(crate) format: SegmentFormat,
+    /// Name of the list of users in JSON Lines.
+    #[arg(long, value_enum, default_value_t = UsersKeyName::UsersList)]
+    pub(crate) users_key: UsersKeyName,
+    /// Writes a new version even when the same job was committed before.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Exit code 4 when items have error records.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub(crate) fail_on_item_error: bool,
+    /// Bytes that scoring may hold, as 512MB or 4GB; no limit unless said.
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    pub(crate) memory_limit: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SegmentFormat {
+    Parquet,
+    JsonLines,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum UsersKeyName {
+    #[value(name = "usersList")]
+    UsersList,
+    #[value(name = "recommendedUsers")]
+    RecommendedUsers,
+}
+
+#[derive(Args)]
+pub(crate) struct EvaluateArgs {
+    #[command(flatten)]
+    pub(crate) data: DatasetArgs,
+    #[command(flatten)]
+    pub(crate) recipe: RecipeArgs,
+    /// How the data are split; personalize: the newest 20 % of each user's interactions are the test set.
+    #[arg(long, value_enum, default_value_t = Protocol::Personalize)]
+    pub(crate) protocol: Protocol,
+    /// How the result looks.
+    #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
+    pub(crate) format: ReportFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Protocol {
+    Personalize,
+}
+
+#[derive(Args)]
+pub(crate) struct SqlArgs {
+    /// Runs this text; may repeat, in order, before files.
+    #[arg(long, short, value_name = "QUERY")]
+    pub(crate) command: Vec<String>,
+    /// Runs this file; may repeat.
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) file: Vec<PathBuf>,
+    /// Replaces ${NAME} in the texts; may repeat. Values are put in as they are.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// The solution version that the functions answer from: a location or location@7.
+    #[arg(long, value_name = "LOCATION[@N]")]
+    pub(crate) solution_version: Option<String>,
+    /// How results look.
+    #[arg(long, value_enum, default_value_t = ResultFormat::Table)]
+    pub(crate) format: ResultFormat,
+    /// Writes results to this file instead of stdout.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Rows shown by the table format.
+    #[arg(long, value_name = "N", default_value_t = 40)]
+    pub(crate) max_rows: usize,
+    /// Bytes that queries may hold, as 512MB or 4GB; no limit unless said.
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    pub(crate) memory_limit: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ResultFormat {
+    Table,
+    Csv,
+    Json,
+    Ndjson,
+    Parquet,
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct ShowArgs {
+    /// A solution: its versions and the model card of one.
+    #[arg(long, value_name = "LOCATION[@N]")]
+    pub(crate) solution: Option<String>,
+    /// An output of segment: its versions and counts.
+    #[arg(long, value_name = "LOCATION[@N]")]
+    pub(crate) output: Option<String>,
+}
+
+impl DatasetArgs {
+    pub(crate) fn columns(&self) -> Result<ColumnMapping, item_affinity_ingest::Error> {
+        ColumnMapping::parse(&self.column)
+    }
+
+    pub(crate) fn weights(&self) -> Result<Vec<(String, f32)>, String> {
+        self.event_weights.iter().map(|text| parse_weight(text)).collect()
+    }
+}
+
+fn parse_weight(text: &str) -> Result<(String, f32), String> {
+    let refused = || format!("--event-weights: '{text}' is not TYPE=WEIGHT; write view=1,purchase=4");
+    let (name, weight) = text.rsplit_once('=').ok_or_else(refused)?;
+    let weight = weight.trim().parse::<f32>().ok().filter(|w| w.is_finite() && *w >= 0.0).ok_or_else(refused)?;
+    if name.is_empty() { Err(refused()) } else { Ok((name.to_owned(), weight)) }
+}
+
+/// `36h`, `90m`, `1533s`, `28d` in days.
+fn parse_days(text: &str) -> Result<f64, String> {
+    let refused = || format!("'{text}' is not a duration; write 1533s, 90m, 36h or 28d");
+    let unit = text.chars().last().ok_or_else(refused)?;
+    let days = match unit {
+        's' => 1.0 / 86_400.0,
+        'm' => 1.0 / 1_440.0,
+        'h' => 1.0 / 24.0,
+        'd' => 1.0,
+        _ => return Err(refused()),
+    };
+    let number = text[..text.len() - unit.len_utf8()].parse::<f64>().map_err(|_| refused())?;
+    if number.is_finite() && number > 0.0 { Ok(number * days) } else { Err(refused()) }
+}
+
+/// `512MB`, `4GB`, `1048576` in bytes.
+fn parse_bytes(text: &str) -> Result<usize, String> {
+    let refused = || format!("'{text}' is not a size; write 512MB, 4GB or a number of bytes");
+    let upper = text.trim().to_ascii_uppercase();
+    let units = [("KB", 1usize << 10), ("MB", 1 << 20), ("GB", 1 << 30), ("B", 1), ("", 1)];
+    let (number, unit) =
+        units.iter().find_map(|(end, unit)| upper.strip_suffix(end).map(|n| (n, *unit))).ok_or_else(refused)?;
+    let number = number.trim().parse::<usize>().map_err(|_| refused())?;
+    number.checked_mul(unit).filter(|bytes| *bytes > 0).ok_or_else(refused)
+}

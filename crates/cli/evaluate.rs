@@ -1,0 +1,59 @@
+//! `evaluate`: how well segments predict what users do next, beside baselines.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use item_affinity_model::PersonalizeMetrics;
+use item_affinity_solution::{EvaluationJob, EvaluationReport, Observer};
+
+use crate::args::{EvaluateArgs, Global, Protocol, ReportFormat};
+use crate::exit::Failure;
+use crate::print::{say, text_table};
+use crate::progress::{Progress, grouped};
+use crate::train::dataset;
+
+pub(crate) async fn run(global: &Global, args: EvaluateArgs) -> Result<ExitCode, Failure> {
+    let Protocol::Personalize = args.protocol;
+    let progress = Arc::new(Progress::new(global));
+    let report = EvaluationJob::of(dataset(&args.data)?)
+        .recipe(args.recipe.recipe())
+        .allow_small_data(args.data.allow_small_data)
+        .threads(global.threads.map(std::num::NonZeroUsize::get))
+        .observer(Arc::clone(&progress) as Arc<dyn Observer>)
+        .run()
+        .await?;
+    progress.end_stage();
+    match args.format {
+        ReportFormat::Table => say(&table(&report)?)?,
+        ReportFormat::Json => say(&serde_json::to_string_pretty(&report).map_err(anyhow::Error::new)?)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn table(report: &EvaluationReport) -> Result<String, Failure> {
+    let result = &report.personalize;
+    let row = |name: &str, metrics: &PersonalizeMetrics| {
+        vec![
+            name.to_owned(),
+            format!("{:.4}", metrics.coverage),
+            format!("{:.4}", metrics.hits_at_1_percent),
+            format!("{:.4}", metrics.recall_at_1_percent),
+        ]
+    };
+    let rows = [
+        row("item affinity", &result.model),
+        row("most active users", &result.most_active),
+        row("random users", &result.random),
+    ];
+    let header = ["ranking", "coverage", "hits_at_1_percent", "recall_at_1_percent"];
+    Ok(format!(
+        "protocol personalize: {} training and {} test interactions, {} items with a test interaction, \
+         segments of {} of {} users\n{}",
+        grouped(result.train_interactions as u64),
+        grouped(result.test_interactions as u64),
+        grouped(result.test_items as u64),
+        grouped(result.k as u64),
+        grouped(result.users as u64),
+        text_table(&header, &rows)?
+    ))
+}

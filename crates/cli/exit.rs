@@ -1,0 +1,116 @@
+//! How the process ends: one line on stderr and an exit code that a scheduler can act on.
+
+use std::fmt;
+use std::future::Future;
+use std::process::ExitCode;
+
+use item_affinity_storage::ErrorKind;
+
+/// Why a command failed.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    pub(crate) fn new(kind: ErrorKind, message: impl fmt::Display) -> Self {
+        Self { code: kind.exit_code(), message: message.to_string() }
+    }
+
+    pub(crate) fn usage(message: impl fmt::Display) -> Self {
+        Self::new(ErrorKind::Usage, message)
+    }
+}
+
+impl From<item_affinity_job::Error> for Failure {
+    fn from(error: item_affinity_job::Error) -> Self {
+        Self::new(error.kind(), error)
+    }
+}
+
+impl From<item_affinity_solution::Error> for Failure {
+    fn from(error: item_affinity_solution::Error) -> Self {
+        Self::new(error.kind(), error)
+    }
+}
+
+impl From<item_affinity_storage::Error> for Failure {
+    fn from(error: item_affinity_storage::Error) -> Self {
+        Self::new(error.kind(), error)
+    }
+}
+
+impl From<item_affinity_ingest::Error> for Failure {
+    fn from(error: item_affinity_ingest::Error) -> Self {
+        Self::new(error.kind(), error)
+    }
+}
+
+impl From<datafusion::error::DataFusionError> for Failure {
+    fn from(error: datafusion::error::DataFusionError) -> Self {
+        Self::new(item_affinity_datafusion::error_kind(&error), error.find_root())
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        let broken_pipe = error
+            .chain()
+            .filter_map(|cause| cause.downcast_ref::<std::io::Error>())
+            .any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe);
+        // A reader that has seen enough, as in `| head`, is no failure.
+        let code = if broken_pipe { 0 } else { ErrorKind::BadInput.exit_code() };
+        Self { code, message: format!("{error:#}") }
+    }
+}
+
+/// Prints the failure and gives its exit code.
+pub(crate) fn report(failure: &Failure) -> ExitCode {
+    if failure.code != 0 {
+        eprintln!("error: {}", one_line(&failure.message));
+    }
+    ExitCode::from(failure.code)
+}
+
+/// Control characters would let data write to the terminal; line breaks would break the one line.
+fn one_line(message: &str) -> String {
+    message.trim().split(['\n', '\r']).map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join(" ").replace(
+        |c: char| c.is_control(),
+        "\u{fffd}",
+    )
+}
+
+/// Help and version go to stdout with 0, wrong arguments to stderr with 2.
+pub(crate) fn usage(error: &clap::Error) -> ExitCode {
+    // Nothing more can be done when the terminal is gone.
+    drop(error.print());
+    if error.use_stderr() { ExitCode::from(ErrorKind::Usage.exit_code()) } else { ExitCode::SUCCESS }
+}
+
+/// Runs a command until it ends, or until SIGINT (130) or SIGTERM (143) ends it; nothing is committed after that.
+pub(crate) async fn until_signal(
+    command: impl Future<Output = Result<ExitCode, Failure>>,
+) -> Result<ExitCode, Failure> {
+    let terminated = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => drop(signal.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        outcome = command => outcome,
+        _ = tokio::signal::ctrl_c() => Err(Failure { code: 130, message: "stopped by SIGINT; nothing was committed".to_owned() }),
+        () = terminated => Err(Failure { code: 143, message: "stopped by SIGTERM; nothing was committed".to_owned() }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::one_line;
+
+    #[test]
+    fn message_is_one_line_without_control_characters() {
+        assert_eq!(one_line("a\n  b\u{1b}[31mc\n"), "a b\u{fffd}[31mc");
+    }
+}

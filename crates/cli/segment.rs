@@ -1,0 +1,99 @@
+//! `segment`: item list in, committed segments out.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use item_affinity_datafusion::SessionSettings;
+use item_affinity_job::{BatchSegmentJob, ItemList, Observer, OutputFormat, SegmentReport, UsersKey};
+use item_affinity_storage::{Location, Stores};
+
+use crate::args::{Global, SegmentArgs, SegmentFormat, UsersKeyName};
+use crate::exit::Failure;
+use crate::print::say;
+use crate::progress::{Progress, grouped};
+
+/// Committed, but some items have error records.
+const ITEM_ERRORS: u8 = 4;
+/// Error records said on stderr; all of them are in the output.
+const SHOWN_ERRORS: usize = 10;
+
+pub(crate) async fn run(global: &Global, args: SegmentArgs) -> Result<ExitCode, Failure> {
+    let stores = Stores::from_env();
+    let progress = Arc::new(Progress::new(global));
+    let (items, input_name) = match &args.items {
+        Some(text) => {
+            let location = Location::parse(text)?;
+            refuse_output_in_input(&location, &args.output)?;
+            let name = location.path().filename().unwrap_or("items.json").to_owned();
+            (ItemList::read(&stores, &location).await?, name)
+        }
+        None => (ItemList::from_ids(args.item.iter().cloned()), "items.json".to_owned()),
+    };
+    let format = match args.format {
+        SegmentFormat::Parquet => OutputFormat::Parquet,
+        SegmentFormat::JsonLines => OutputFormat::JsonLines {
+            input_name,
+            users_key: match args.users_key {
+                UsersKeyName::UsersList => UsersKey::UsersList,
+                UsersKeyName::RecommendedUsers => UsersKey::RecommendedUsers,
+            },
+        },
+    };
+    let settings = SessionSettings {
+        memory_limit: args.memory_limit,
+        target_partitions: global.threads.map(std::num::NonZeroUsize::get),
+    };
+    let report = BatchSegmentJob::new(&args.solution, items)
+        .num_results(usize::try_from(args.num_results).map_err(Failure::usage)?)
+        .max_items(args.max_items.get())
+        .output(&args.output)
+        .format(format)
+        .force(args.force)
+        .settings(settings)
+        .stores(stores)
+        .observer(Arc::clone(&progress) as Arc<dyn Observer>)
+        .run()
+        .await?;
+    progress.end_stage();
+    say(&summary(&report))?;
+    if !global.quiet {
+        for record in report.item_errors.iter().take(SHOWN_ERRORS) {
+            let item = record.item_id.as_deref().map(|id| format!("item '{}': ", id.escape_debug())).unwrap_or_default();
+            eprintln!("warning: {}: {item}{}", record.code, record.message);
+        }
+        if report.item_errors.len() > SHOWN_ERRORS {
+            eprintln!("warning: {} more items without a segment", report.item_errors.len() - SHOWN_ERRORS);
+        }
+    }
+    if report.error > 0 && args.fail_on_item_error {
+        return Ok(ExitCode::from(ITEM_ERRORS));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What a person wants to know of a finished job.
+pub(crate) fn summary(report: &SegmentReport) -> String {
+    let done = if report.already_done { "already done as" } else { "committed" };
+    let files = report.files.iter().map(|f| format!("\n  {f}")).collect::<String>();
+    format!(
+        "{done} version {} of {}: {} rows from {}\nitems: asked={} ok={} empty={} error={}{files}",
+        report.version,
+        report.output,
+        grouped(report.rows),
+        report.solution_version,
+        report.asked,
+        report.ok,
+        report.empty,
+        report.error,
+    )
+}
+
+/// Segments among the item lists would be read as item lists the next time.
+fn refuse_output_in_input(items: &Location, output: &str) -> Result<(), Failure> {
+    let output = Location::parse(output)?;
+    let same_store = items.store_url() == output.store_url();
+    if same_store && output.path().prefix_matches(items.path()) {
+        return Err(Failure::usage(format!("--output {output} lies in --items {items}; choose another output location")));
+    }
+    Ok(())
+}

@@ -1,0 +1,77 @@
+//! `show`: the versions of a solution or of an output.
+
+use std::process::ExitCode;
+
+use item_affinity_solution::{SolutionRef, SolutionVersion, versions};
+use item_affinity_storage::{Artifact, Stores, Versions};
+
+use crate::args::{Global, ShowArgs};
+use crate::exit::Failure;
+use crate::print::{say, text_table};
+use crate::progress::grouped;
+
+pub(crate) async fn run(_global: &Global, args: ShowArgs) -> Result<ExitCode, Failure> {
+    let stores = Stores::from_env();
+    match (&args.solution, &args.output) {
+        (Some(text), _) => solution(&stores, &SolutionRef::parse(text)?).await?,
+        (None, Some(text)) => output(&stores, &SolutionRef::parse(text)?).await?,
+        (None, None) => return Err(Failure::usage("name --solution or --output")),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn solution(stores: &Stores, reference: &SolutionRef) -> Result<(), Failure> {
+    let version = SolutionVersion::open(stores, reference).await?;
+    let header = ["version", "committed", "as_of", "hidden_dimension", "users", "items", "interactions"];
+    let rows = versions(stores, &reference.location).await?;
+    let rows = rows.iter().map(|v| {
+        vec![
+            v.version.to_string(),
+            timestamp(v.committed_at),
+            timestamp(v.as_of),
+            v.hidden_dimension.to_string(),
+            grouped(v.users),
+            grouped(v.items),
+            grouped(v.interactions),
+        ]
+    });
+    say(&text_table(&header, &rows.collect::<Vec<_>>())?)?;
+    say(&format!("model card of {}:", version.reference()))?;
+    say(&serde_json::to_string_pretty(&version.model).map_err(anyhow::Error::new)?)
+}
+
+async fn output(stores: &Stores, reference: &SolutionRef) -> Result<(), Failure> {
+    let versions = Versions::new(stores, reference.location.clone(), Artifact::Segments)?;
+    let resolved = versions.resolve(reference.version).await?;
+    let header = ["version", "committed", "solution version", "asked", "ok", "empty", "error", "rows"];
+    let mut rows = Vec::new();
+    for number in versions.numbers().await? {
+        let commit = versions.read(number).await?;
+        let count = |name: &str| grouped(commit.body.counts.get(name).copied().unwrap_or_default());
+        let solution = commit.body.solution_version.as_ref().map(|s| format!("{}@{}", s.location, s.version));
+        rows.push(vec![
+            number.to_string(),
+            timestamp(commit.committed_at),
+            solution.unwrap_or_default(),
+            count("asked"),
+            count("ok"),
+            count("empty"),
+            count("error"),
+            count("rows"),
+        ]);
+    }
+    say(&text_table(&header, &rows)?)?;
+    say(&format!("files of version {}:", resolved.version))?;
+    for file in &resolved.files {
+        say(&format!("  {}  {} bytes", file.path, grouped(file.bytes)))?;
+    }
+    Ok(())
+}
+
+/// Epoch seconds as `2026-11-23 22:51:00` UTC.
+fn timestamp(seconds: i64) -> String {
+    use datafusion::arrow::array::TimestampSecondArray;
+    use datafusion::arrow::util::display::array_value_to_string;
+    array_value_to_string(&TimestampSecondArray::from(vec![seconds]), 0)
+        .map_or_else(|_| seconds.to_string(), |text| text.replace('T', " "))
+}

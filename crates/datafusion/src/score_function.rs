@@ -1,0 +1,119 @@
+//! `item_affinity_score(user_id, item_id)`: the score of one pair, for joins, thresholds and blends in any SQL.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::array::{AsArray, Float32Array, StringArray};
+use datafusion::arrow::compute::cast;
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::{exec_err, internal_err, plan_err};
+use datafusion::error::Result;
+use datafusion::logical_expr::async_udf::{AsyncScalarUDF, AsyncScalarUDFImpl};
+use datafusion::logical_expr::{
+    ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+use item_affinity_model::dot;
+
+use crate::solution_cache::SolutionCache;
+
+/// The scalar function, ready to be registered.
+pub(crate) fn score_function(solutions: SolutionCache) -> ScalarUDF {
+    AsyncScalarUDF::new(Arc::new(ScoreFunction::new(solutions))).into_scalar_udf()
+}
+
+/// Float32: the score of this user for this item; NULL when the solution version knows one of them not.
+#[derive(Debug)]
+struct ScoreFunction {
+    solutions: SolutionCache,
+    signature: Signature,
+    documentation: Documentation,
+}
+
+impl ScoreFunction {
+    fn new(solutions: SolutionCache) -> Self {
+        let documentation = Documentation::builder(
+            datafusion::logical_expr::DocSection { include: true, label: "Item affinity", description: None },
+            "The score of a user for an item in the solution version of the session; NULL if either is unknown.",
+            "item_affinity_score(user_id, item_id)",
+        )
+        .with_argument("user_id", "The user, a string or an integer.")
+        .with_argument("item_id", "The item, a string or an integer.")
+        .build();
+        Self { solutions, signature: Signature::user_defined(Volatility::Stable), documentation }
+    }
+}
+
+impl PartialEq for ScoreFunction {
+    fn eq(&self, other: &Self) -> bool {
+        self.signature == other.signature
+    }
+}
+
+impl Eq for ScoreFunction {}
+
+impl Hash for ScoreFunction {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name().hash(state);
+    }
+}
+
+impl ScalarUDFImpl for ScoreFunction {
+    fn name(&self) -> &'static str {
+        "item_affinity_score"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Float32)
+    }
+
+    fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
+        if arg_types.len() != 2 {
+            return plan_err!("item_affinity_score takes (user_id, item_id), got {} arguments", arg_types.len());
+        }
+        for (name, found) in ["user_id", "item_id"].iter().zip(arg_types) {
+            let value = if let DataType::Dictionary(_, value) = found { value.as_ref() } else { found };
+            let text = matches!(value, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null);
+            if !text && !value.is_integer() {
+                return plan_err!("item_affinity_score: {name} is a string or an integer, found {found}");
+            }
+        }
+        Ok(vec![DataType::Utf8, DataType::Utf8])
+    }
+
+    fn invoke_with_args(&self, _args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        internal_err!("item_affinity_score is asynchronous")
+    }
+
+    fn documentation(&self) -> Option<&Documentation> {
+        Some(&self.documentation)
+    }
+}
+
+#[async_trait]
+impl AsyncScalarUDFImpl for ScoreFunction {
+    async fn invoke_async_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let version = self.solutions.open(&args.config_options).await?;
+        let users = self.solutions.user_states(&version).await?;
+        let [user_ids, item_ids] = args.args.as_slice() else {
+            return exec_err!("item_affinity_score takes (user_id, item_id)");
+        };
+        let user_ids = texts(user_ids, args.number_rows)?;
+        let item_ids = texts(item_ids, args.number_rows)?;
+        let scores = user_ids.iter().zip(&item_ids).map(|(user, item)| {
+            let user = users.ids.index_of(user?)? as usize;
+            let item = version.items.ids.index_of(item?)? as usize;
+            Some(dot(users.factors.row(user), version.items.factors.row(item)))
+        });
+        Ok(ColumnarValue::Array(Arc::new(scores.collect::<Float32Array>())))
+    }
+}
+
+fn texts(value: &ColumnarValue, rows: usize) -> Result<StringArray> {
+    let array = value.to_array(rows)?;
+    Ok(cast(&array, &DataType::Utf8)?.as_string::<i32>().clone())
+}

@@ -1,0 +1,83 @@
+//! Solution versions that a session has opened: item states are read and verified once, not once a query.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use datafusion::common::plan_err;
+use datafusion::config::ConfigOptions;
+use datafusion::error::Result;
+use item_affinity_solution::{SolutionRef, SolutionVersion, UserStates};
+use item_affinity_storage::Stores;
+
+use crate::error::from_solution;
+use crate::options;
+
+/// Opened versions kept at most; one is a few dozen megabytes of item factors.
+const KEPT: usize = 4;
+
+/// What every function of one session shares: the object stores and the opened solution versions.
+#[derive(Clone, Debug)]
+pub(crate) struct SolutionCache {
+    stores: Stores,
+    opened: Arc<Mutex<VecDeque<Arc<SolutionVersion>>>>,
+    /// The decoded user states of one version, for scores of single pairs.
+    users: Arc<tokio::sync::Mutex<Option<(SolutionRef, Arc<UserStates>)>>>,
+}
+
+impl SolutionCache {
+    pub(crate) fn new(stores: Stores) -> Self {
+        Self { stores, opened: Arc::default(), users: Arc::default() }
+    }
+
+    pub(crate) fn stores(&self) -> &Stores {
+        &self.stores
+    }
+
+    /// Opens the version that the session names; the newest one is looked up anew for each query.
+    pub(crate) async fn open(&self, config: &ConfigOptions) -> Result<Arc<SolutionVersion>> {
+        let Some(text) = options::solution_version(config) else {
+            return plan_err!(
+                "no solution version is set; say which with SET item_affinity.solution_version = '<location>' \
+                 (the folder that item-affinity train wrote to, newest version, or '<location>@7')"
+            );
+        };
+        let reference = SolutionRef::parse(text).map_err(from_solution)?;
+        let pinned = reference.resolve(&self.stores).await.map_err(from_solution)?;
+        if let Some(version) = self.find(&pinned) {
+            return Ok(version);
+        }
+        let version = Arc::new(SolutionVersion::open(&self.stores, &pinned).await.map_err(from_solution)?);
+        self.keep(Arc::clone(&version));
+        Ok(version)
+    }
+
+    /// All user states of a version, decoded; the last version asked for stays in memory.
+    pub(crate) async fn user_states(&self, version: &SolutionVersion) -> Result<Arc<UserStates>> {
+        let mut kept = self.users.lock().await;
+        match kept.as_ref() {
+            Some((reference, users)) if reference == version.reference() => Ok(Arc::clone(users)),
+            _ => {
+                let users = Arc::new(version.user_states(&self.stores).await.map_err(from_solution)?);
+                *kept = Some((version.reference().clone(), Arc::clone(&users)));
+                Ok(users)
+            }
+        }
+    }
+
+    fn find(&self, pinned: &SolutionRef) -> Option<Arc<SolutionVersion>> {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = opened.iter().position(|v| v.reference() == pinned)?;
+        let version = opened.remove(at)?;
+        opened.push_back(Arc::clone(&version));
+        Some(version)
+    }
+
+    /// Keeps a version as the newest used one; the one unused for longest goes.
+    fn keep(&self, version: Arc<SolutionVersion>) {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        opened.push_back(version);
+        if opened.len() > KEPT {
+            opened.pop_front();
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! `TopKUsersPerItemExec`: the plan node that scores a partition of user states and keeps the best users of each item.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{internal_err, plan_err};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::TaskContext;
+use datafusion::execution::memory_pool::MemoryConsumer;
+use datafusion::physical_expr::EquivalenceProperties;
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, ReplaceChildrenOptions};
+use datafusion::physical_plan::metrics::{
+    BaselineMetrics, Count, ExecutionPlanMetricsSet, Gauge, MetricBuilder, MetricsSet, Time,
+};
+use datafusion::physical_plan::stream::RecordBatchReceiverStream;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties, SendableRecordBatchStream,
+};
+use futures::StreamExt;
+use item_affinity_model::ndarray::Array2;
+
+use crate::segment_schema::CANDIDATE_SCHEMA;
+use crate::top_k_users::PartitionTopK;
+
+/// What is asked, resolved once against one solution version; it travels inside the nodes.
+#[derive(Debug)]
+pub struct SegmentQuery {
+    /// The solution version, as a person would name it, number included.
+    pub solution_version: String,
+    /// Asked items that the version knows, ascending, each once.
+    pub item_ids: Vec<String>,
+    /// Their factors: items × hidden_dimension, row by row in the order of `item_ids`.
+    pub item_factors: Arc<Array2<f32>>,
+    /// Users per item.
+    pub num_results: usize,
+}
+
+impl SegmentQuery {
+    /// Checks what the nodes rely on.
+    ///
+    /// # Errors   a plan error when shapes differ or items are not ascending
+    pub fn validate(&self) -> Result<()> {
+        if self.item_ids.len() != self.item_factors.nrows() || !self.item_ids.is_sorted_by(|a, b| a < b) {
+            return plan_err!("a segment query needs ascending item ids with one factor each");
+        }
+        Ok(())
+    }
+}
+
+/// Scores each user state against the asked items and keeps, per partition, the best `num_results` users of each item.
+///
+/// One child, whose partitioning it keeps. Rows leave by item, best first; the total order is score down, then user id
+/// up, so neither tiles nor partitions show in the result.
+#[derive(Debug)]
+pub struct TopKUsersPerItemExec {
+    query: Arc<SegmentQuery>,
+    input: Arc<dyn ExecutionPlan>,
+    properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl TopKUsersPerItemExec {
+    /// Puts the node on a scan of `user_id, user_index, factor`.
+    #[must_use]
+    pub fn new(query: Arc<SegmentQuery>, input: Arc<dyn ExecutionPlan>) -> Self {
+        let partitions = input.properties().output_partitioning().partition_count();
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(Arc::clone(&CANDIDATE_SCHEMA)),
+            Partitioning::UnknownPartitioning(partitions),
+            EmissionType::Final,
+            Boundedness::Bounded,
+        );
+        Self { query, input, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
+    }
+}
+
+impl DisplayAs for TopKUsersPerItemExec {
+    fn fmt_as(&self, format: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let SegmentQuery { solution_version, item_ids, num_results, .. } = self.query.as_ref();
+        match format {
+            DisplayFormatType::Default | DisplayFormatType::Verbose => write!(
+                f,
+                "TopKUsersPerItemExec: items={}, k={num_results}, solution_version={solution_version}",
+                item_ids.len()
+            ),
+            DisplayFormatType::TreeRender => {
+                writeln!(f, "items={}", item_ids.len())?;
+                writeln!(f, "k={num_results}")?;
+                writeln!(f, "solution_version={solution_version}")
+            }
+        }
+    }
+}
+
+impl ExecutionPlan for TopKUsersPerItemExec {
+    fn name(&self) -> &'static str {
+        "TopKUsersPerItemExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    /// Round-robin below this node would only copy factors from thread to thread.
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false]
+    }
+
+    fn apply_expressions(
+        &self,
+        _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
+        _options: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        match (children.pop(), children.is_empty()) {
+            (Some(input), true) => Ok(Arc::new(Self::new(Arc::clone(&self.query), input))),
+            _ => internal_err!("TopKUsersPerItemExec takes one input"),
+        }
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        use datafusion::physical_plan::execution_plan::ChildrenPropertiesMode;
+        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+
+    fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let input = self.input.execute(partition, Arc::clone(&context))?;
+        let metrics = Metrics::new(&self.metrics, partition);
+        let query = Arc::clone(&self.query);
+        let mut builder = RecordBatchReceiverStream::builder(Arc::clone(&CANDIDATE_SCHEMA), 2);
+        let output = builder.tx();
+        builder.spawn(async move {
+            let consumer = MemoryConsumer::new(format!("TopKUsersPerItem[{partition}]")).with_can_spill(false);
+            let reservation = consumer.register(context.memory_pool());
+            let mut top = PartitionTopK::new(Arc::clone(&query.item_factors), query.num_results);
+            reservation.try_resize(top.allocated_bytes())?;
+            let mut input = input;
+            let cancel = CancelOnDrop::default();
+            loop {
+                let scan = metrics.scan_time.timer();
+                let Some(batch) = input.next().await.transpose()? else { break };
+                scan.done();
+                let (flag, gemm_time) = (Arc::clone(&cancel.0), metrics.gemm_time.clone());
+                // The scoring of a batch takes milliseconds of pure arithmetic: it leaves the async threads free.
+                let (state, users) = blocking(move || {
+                    let timer = gemm_time.timer();
+                    let mut top = top;
+                    let users = if flag.load(Ordering::Relaxed) { 0 } else { top.push(&batch)? };
+                    timer.done();
+                    Ok((top, users))
+                })
+                .await?;
+                top = state;
+                metrics.users_scored.add(users);
+                metrics.peak_memory.set_max(top.allocated_bytes());
+                reservation.try_resize(top.allocated_bytes())?;
+            }
+            let batch_size = context.session_config().batch_size();
+            let mut candidates = blocking(move || top.finish(batch_size)).await?;
+            while let Some(batch) = candidates.next().transpose()? {
+                metrics.baseline.record_output(batch.num_rows());
+                if output.send(Ok(batch)).await.is_err() {
+                    return Ok(());
+                }
+            }
+            metrics.baseline.done();
+            Ok(())
+        });
+        Ok(builder.build())
+    }
+}
+
+/// Runs arithmetic off the async threads; a panic there is an error here.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|e| DataFusionError::ExecutionJoin(Box::new(e)))?
+}
+
+/// Tells work on a blocking thread, which cannot be aborted, that nobody waits for it any more.
+#[derive(Default)]
+struct CancelOnDrop(Arc<AtomicBool>);
+
+impl Drop for CancelOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+struct Metrics {
+    baseline: BaselineMetrics,
+    users_scored: Count,
+    gemm_time: Time,
+    scan_time: Time,
+    peak_memory: Gauge,
+}
+
+impl Metrics {
+    fn new(set: &ExecutionPlanMetricsSet, partition: usize) -> Self {
+        Self {
+            baseline: BaselineMetrics::new(set, partition),
+            users_scored: MetricBuilder::new(set).counter("users_scored", partition),
+            gemm_time: MetricBuilder::new(set).subset_time("gemm_time", partition),
+            scan_time: MetricBuilder::new(set).subset_time("scan_time", partition),
+            peak_memory: MetricBuilder::new(set).gauge("peak_memory_bytes", partition),
+        }
+    }
+}

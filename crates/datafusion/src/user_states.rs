@@ -1,0 +1,188 @@
+//! User states as a plain Parquet scan, one file group per partition, every byte verified before it is decoded.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use datafusion::common::stats::Precision;
+use datafusion::common::{Statistics, internal_datafusion_err};
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::{
+    FileGroup, FileScanConfigBuilder, ParquetFileReaderFactory, ParquetSource,
+};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::error::Result;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::parquet::arrow::arrow_reader::ArrowReaderOptions;
+use datafusion::parquet::arrow::async_reader::AsyncFileReader;
+use datafusion::parquet::errors::ParquetError;
+use datafusion::parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use item_affinity_solution::{SolutionVersion, UserPart, user_states_schema};
+use item_affinity_storage::{Bytes, Stores};
+
+use crate::error::from_storage;
+
+/// Columns of the user states that ranking needs, by name and position in the projected scan.
+pub(crate) const USER_ID: usize = 0;
+pub(crate) const USER_INDEX: usize = 1;
+pub(crate) const FACTOR: usize = 2;
+
+/// Scans `user_id, user_index, factor` of a solution version in at most `partitions` partitions of about equal size.
+///
+/// The leaf is DataFusion's own Parquet source, so that a cluster can cut it into tasks. Its reader takes a part whole
+/// and compares its SHA-256 with the commit before a byte of it is decoded.
+pub(crate) fn scan(
+    stores: &Stores,
+    version: &Arc<SolutionVersion>,
+    partitions: usize,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let schema = user_states_schema(version.model.recipe.hidden_dimension);
+    let columns = ["user_id", "user_index", "factor"]
+        .iter()
+        .map(|name| schema.index_of(name))
+        .collect::<std::result::Result<Vec<_>, _>>()?;
+    let part = version.user_parts.first().ok_or_else(|| internal_datafusion_err!("a solution version without users"))?;
+    let url = ObjectStoreUrl::parse(part.location.store_url())?;
+    let reader = VerifiedParts { stores: stores.clone(), version: Arc::clone(version) };
+    let source = ParquetSource::new(Arc::clone(&schema)).with_parquet_file_reader_factory(Arc::new(reader));
+    let rows = version.user_parts.iter().map(|p| p.rows as usize).sum();
+    let statistics = Statistics::new_unknown(&schema).with_num_rows(Precision::Exact(rows));
+    let config = FileScanConfigBuilder::new(url, Arc::new(source))
+        .with_file_groups(groups(&version.user_parts, partitions))
+        .with_statistics(statistics)
+        .with_projection_indices(Some(columns))?
+        .build();
+    Ok(DataSourceExec::from_data_source(config))
+}
+
+/// Cuts the parts into runs of about equal numbers of users; a run is a range of `user_index`.
+fn groups(parts: &[UserPart], partitions: usize) -> Vec<FileGroup> {
+    let total: u64 = parts.iter().map(|p| u64::from(p.rows)).sum();
+    let partitions = partitions.clamp(1, parts.len().max(1));
+    let mut groups = vec![Vec::new(); partitions];
+    let mut before = 0u64;
+    for (index, part) in parts.iter().enumerate() {
+        // The middle of the part decides, so that no group is left empty by a long part.
+        let middle = before + u64::from(part.rows) / 2;
+        let group = usize::try_from(middle * partitions as u64 / total.max(1)).unwrap_or(usize::MAX);
+        let file = PartitionedFile::new(part.location.path().to_string(), part.entry.bytes)
+            .with_extension(PartIndex(index));
+        groups[group.min(partitions - 1)].push(file);
+        before += u64::from(part.rows);
+    }
+    groups.into_iter().filter(|g| !g.is_empty()).map(FileGroup::new).collect()
+}
+
+/// Which user part a scanned file is.
+struct PartIndex(usize);
+
+/// Gives DataFusion's Parquet source readers over verified bytes.
+struct VerifiedParts {
+    stores: Stores,
+    version: Arc<SolutionVersion>,
+}
+
+impl fmt::Debug for VerifiedParts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "VerifiedParts({})", self.version.reference())
+    }
+}
+
+impl ParquetFileReaderFactory for VerifiedParts {
+    fn create_reader(
+        &self,
+        _partition: usize,
+        file: PartitionedFile,
+        _metadata_size_hint: Option<usize>,
+        _metrics: &ExecutionPlanMetricsSet,
+    ) -> Result<Box<dyn AsyncFileReader + Send>> {
+        let index = file
+            .extensions
+            .get::<PartIndex>()
+            .ok_or_else(|| internal_datafusion_err!("{} is not a user part", file.object_meta.location))?
+            .0;
+        Ok(Box::new(VerifiedPart {
+            stores: self.stores.clone(),
+            version: Arc::clone(&self.version),
+            index,
+            bytes: None,
+        }))
+    }
+}
+
+/// One user part: read whole at the first request, then served from memory.
+struct VerifiedPart {
+    stores: Stores,
+    version: Arc<SolutionVersion>,
+    index: usize,
+    bytes: Option<Bytes>,
+}
+
+impl VerifiedPart {
+    async fn bytes(&mut self) -> Result<Bytes, ParquetError> {
+        if let Some(bytes) = &self.bytes {
+            return Ok(bytes.clone());
+        }
+        let part = &self.version.user_parts[self.index];
+        let bytes = self
+            .version
+            .read_user_part(&self.stores, part)
+            .await
+            .map_err(|e| ParquetError::External(Box::new(crate::error::from_solution(e))))?;
+        self.bytes = Some(bytes.clone());
+        Ok(bytes)
+    }
+}
+
+impl AsyncFileReader for VerifiedPart {
+    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes, ParquetError>> {
+        async move { slice(&self.bytes().await?, &range) }.boxed()
+    }
+
+    fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, Result<Vec<Bytes>, ParquetError>> {
+        async move {
+            let bytes = self.bytes().await?;
+            ranges.iter().map(|range| slice(&bytes, range)).collect()
+        }
+        .boxed()
+    }
+
+    fn get_metadata<'a>(
+        &'a mut self,
+        _options: Option<&'a ArrowReaderOptions>,
+    ) -> BoxFuture<'a, Result<Arc<ParquetMetaData>, ParquetError>> {
+        async move {
+            let bytes = self.bytes().await?;
+            let mut reader = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Optional);
+            reader.try_parse(&bytes)?;
+            Ok(Arc::new(reader.finish()?))
+        }
+        .boxed()
+    }
+}
+
+fn slice(bytes: &Bytes, range: &Range<u64>) -> Result<Bytes, ParquetError> {
+    let from = usize::try_from(range.start).unwrap_or(usize::MAX);
+    let to = usize::try_from(range.end).unwrap_or(usize::MAX);
+    if from > to || to > bytes.len() {
+        return Err(ParquetError::EOF(format!("range {from}..{to} of {} bytes", bytes.len())));
+    }
+    Ok(bytes.slice(from..to))
+}
+
+/// Makes the store of a solution version known to the session, under the address that its scan will ask for.
+pub(crate) fn register_store(
+    env: &datafusion::execution::runtime_env::RuntimeEnv,
+    stores: &Stores,
+    version: &SolutionVersion,
+) -> Result<()> {
+    if let Some(part) = version.user_parts.first() {
+        let store = stores.store(&part.location).map_err(from_storage)?;
+        env.register_object_store(&part.location.store_url(), store);
+    }
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! What can go wrong in a batch segment job.
+
+use datafusion::error::DataFusionError;
+use item_affinity_storage::ErrorKind;
+
+/// Why a job did not finish. Nothing was committed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The solution version could not be trained or read.
+    #[error(transparent)]
+    Solution(#[from] item_affinity_solution::Error),
+    /// The object store, a file or a commit.
+    #[error(transparent)]
+    Storage(#[from] item_affinity_storage::Error),
+    /// The query engine.
+    #[error("{}", .0.find_root())]
+    Query(#[from] DataFusionError),
+    /// A setting is out of its range.
+    #[error("{name} must be {accepted}, got {value}")]
+    OutOfRange {
+        /// The setting.
+        name: &'static str,
+        /// What it may be.
+        accepted: String,
+        /// What was asked for.
+        value: String,
+    },
+    /// The list asks for more items than allowed.
+    #[error(
+        "ITEM_LIST_TOO_LONG: {asked} items, at most {max_items} are allowed in one job; ask for fewer, or raise \
+         --max-items"
+    )]
+    TooManyItems {
+        /// Items in the list.
+        asked: usize,
+        /// Items allowed.
+        max_items: usize,
+    },
+    /// Something that the builder was not told.
+    #[error("{0}")]
+    Missing(&'static str),
+    /// The output would be written into its own input.
+    #[error("the output {output} lies in the input {input}; choose another output location")]
+    OutputInInput {
+        /// The output location.
+        output: String,
+        /// The input location.
+        input: String,
+    },
+    /// The cancellation token was triggered.
+    #[error("cancelled; nothing was committed, the same command starts again")]
+    Cancelled,
+}
+
+/// The result of this crate's functions.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// What kind of error it is, and so the exit code.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Solution(error) => error.kind(),
+            Self::Storage(error) => error.kind(),
+            Self::Query(error) => item_affinity_datafusion::error_kind(error),
+            Self::OutOfRange { .. } | Self::Missing(_) | Self::OutputInInput { .. } => ErrorKind::Usage,
+            Self::TooManyItems { .. } => ErrorKind::BadInput,
+            Self::Cancelled => ErrorKind::Cancelled,
+        }
+    }
+}
+
+impl From<datafusion::arrow::error::ArrowError> for Error {
+    fn from(error: datafusion::arrow::error::ArrowError) -> Self {
+        Self::Query(error.into())
+    }
+}
+
+impl From<datafusion::parquet::errors::ParquetError> for Error {
+    fn from(error: datafusion::parquet::errors::ParquetError) -> Self {
+        Self::Query(error.into())
+    }
+}
