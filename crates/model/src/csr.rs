@@ -1,0 +1,185 @@
+//! Sparse matrices by rows.
+
+use crate::error::{Error, Result, same_length};
+
+/// The most rows or columns: they are numbered by `u32`.
+const MOST: u64 = u32::MAX as u64;
+
+/// A sparse matrix in compressed rows, columns ascending inside a row.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Csr {
+    indptr: Vec<usize>,
+    indices: Vec<u32>,
+    values: Vec<f32>,
+    columns: usize,
+}
+
+impl Csr {
+    /// Takes the three arrays of a matrix: the entries of row r are those from `indptr[r]` to `indptr[r + 1]`.
+    ///
+    /// # Shapes
+    /// indptr: rows + 1; indices and values: one entry per stored pair
+    /// # Errors
+    /// [`Error::Shape`] for lengths that contradict each other, [`Error::Unsorted`] for `indptr` that falls or columns
+    /// of a row that do not ascend strictly, [`Error::OutOfRange`] for a column beyond the last one,
+    /// [`Error::NotFinite`], [`Error::TooMany`].
+    pub fn new(indptr: Vec<usize>, indices: Vec<u32>, values: Vec<f32>, columns: usize) -> Result<Self> {
+        same_length("values", indices.len(), values.len())?;
+        let rows = indptr.len().checked_sub(1).ok_or(Error::Shape { name: "indptr", expected: 1, actual: 0 })?;
+        fits("rows", rows)?;
+        fits("columns", columns)?;
+        same_length("indices", indptr[rows], indices.len())?;
+        same_length("first row start", 0, indptr[0])?;
+        if let Some(row) = (0..rows).find(|&row| indptr[row] > indptr[row + 1]) {
+            return Err(Error::Unsorted { name: "indptr", position: row + 1 });
+        }
+        let matrix = Self { indptr, indices, values, columns };
+        for row in 0..rows {
+            let (columns, values) = matrix.row(row);
+            if let Some(position) = columns.windows(2).position(|pair| pair[0] >= pair[1]) {
+                return Err(Error::Unsorted { name: "columns of a row", position: matrix.indptr[row] + position + 1 });
+            }
+            if let Some(last) = columns.last().filter(|last| **last as usize >= matrix.columns) {
+                return Err(Error::out_of_range("column", last, format!("[0, {})", matrix.columns)));
+            }
+            if values.iter().any(|value| !value.is_finite()) {
+                return Err(Error::NotFinite { what: "a value", row, iteration: None });
+            }
+        }
+        Ok(matrix)
+    }
+
+    /// Takes arrays that are valid by construction.
+    pub(crate) fn from_valid(indptr: Vec<usize>, indices: Vec<u32>, values: Vec<f32>, columns: usize) -> Self {
+        debug_assert_eq!(indptr.last().copied(), Some(indices.len()));
+        Self { indptr, indices, values, columns }
+    }
+
+    /// The number of rows.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.indptr.len() - 1
+    }
+
+    /// The number of columns.
+    #[must_use]
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// The number of stored entries.
+    #[must_use]
+    pub fn nnz(&self) -> usize {
+        self.indices.len()
+    }
+
+    /// The columns and values of row `i`.
+    #[must_use]
+    pub fn row(&self, i: usize) -> (&[u32], &[f32]) {
+        let range = self.indptr[i]..self.indptr[i + 1];
+        (&self.indices[range.clone()], &self.values[range])
+    }
+
+    /// Where each row starts, and the number of entries at the end.
+    #[must_use]
+    pub fn indptr(&self) -> &[usize] {
+        &self.indptr
+    }
+
+    /// The columns of all entries, row after row.
+    #[must_use]
+    pub fn indices(&self) -> &[u32] {
+        &self.indices
+    }
+
+    /// The values of all entries, row after row.
+    #[must_use]
+    pub fn values(&self) -> &[f32] {
+        &self.values
+    }
+
+    /// The same entries by columns.
+    ///
+    /// # Cost
+    /// One counting sort, O(nnz + rows + columns); 8 bytes per entry for the result.
+    #[must_use]
+    pub fn transpose(&self) -> Self {
+        let mut indptr = vec![0usize; self.columns + 1];
+        for &column in &self.indices {
+            indptr[column as usize + 1] += 1;
+        }
+        for column in 0..self.columns {
+            indptr[column + 1] += indptr[column];
+        }
+        let mut next = indptr.clone();
+        let mut indices = vec![0u32; self.nnz()];
+        let mut values = vec![0f32; self.nnz()];
+        for (row, bounds) in (0u32..).zip(self.indptr.windows(2)) {
+            for entry in bounds[0]..bounds[1] {
+                let slot = &mut next[self.indices[entry] as usize];
+                indices[*slot] = row;
+                values[*slot] = self.values[entry];
+                *slot += 1;
+            }
+        }
+        Self { indptr, indices, values, columns: self.rows() }
+    }
+}
+
+fn fits(name: &'static str, count: usize) -> Result<()> {
+    let count = count as u64;
+    if count > MOST { Err(Error::TooMany { name, count, most: MOST }) } else { Ok(()) }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn small() -> Csr {
+        // 1 . 2
+        // . . .
+        // . 3 4
+        Csr::new(vec![0, 2, 2, 4], vec![0, 2, 1, 2], vec![1., 2., 3., 4.], 3).unwrap()
+    }
+
+    #[test]
+    fn rows_are_what_went_in() {
+        let matrix = small();
+        assert_eq!((matrix.rows(), matrix.columns(), matrix.nnz()), (3, 3, 4));
+        assert_eq!(matrix.row(0), (&[0, 2][..], &[1., 2.][..]));
+        assert_eq!(matrix.row(1), (&[][..], &[][..]));
+    }
+
+    #[test]
+    fn transpose_moves_each_entry_to_its_column() {
+        let by_column = small().transpose();
+        let expected = Csr::new(vec![0, 1, 2, 4], vec![0, 2, 0, 2], vec![1., 3., 2., 4.], 3).unwrap();
+        assert_eq!(by_column, expected);
+        assert_eq!(by_column.transpose(), small());
+    }
+
+    #[test]
+    fn transpose_of_no_rows_has_no_columns() {
+        let empty = Csr::new(vec![0], vec![], vec![], 2).unwrap();
+        assert_eq!(empty.transpose(), Csr::new(vec![0, 0, 0], vec![], vec![], 0).unwrap());
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        assert!(matches!(Csr::new(vec![], vec![], vec![], 1), Err(Error::Shape { name: "indptr", .. })));
+        assert!(matches!(Csr::new(vec![0, 2], vec![0], vec![1.], 1), Err(Error::Shape { name: "indices", .. })));
+        assert!(matches!(Csr::new(vec![0, 1], vec![0], vec![], 1), Err(Error::Shape { name: "values", .. })));
+        assert!(matches!(Csr::new(vec![1, 1], vec![0], vec![1.], 1), Err(Error::Shape { .. })));
+        assert!(matches!(
+            Csr::new(vec![0, 2, 1], vec![0], vec![1.], 1),
+            Err(Error::Unsorted { name: "indptr", position: 2 })
+        ));
+        assert!(matches!(
+            Csr::new(vec![0, 2], vec![1, 1], vec![1., 1.], 2),
+            Err(Error::Unsorted { name: "columns of a row", position: 1 })
+        ));
+        assert!(matches!(Csr::new(vec![0, 1], vec![2], vec![1.], 2), Err(Error::OutOfRange { name: "column", .. })));
+        assert!(matches!(Csr::new(vec![0, 1], vec![0], vec![f32::NAN], 1), Err(Error::NotFinite { row: 0, .. })));
+    }
+}

@@ -1,0 +1,458 @@
+//! The event log by user, and its users × items pairs.
+
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use crate::csr::Csr;
+use crate::error::{Error, Result, same_length};
+use crate::rows::{blocks, split_by};
+use crate::vocabulary::Vocabulary;
+
+/// Events in one block of parallel work.
+const BLOCK_EVENTS: usize = 1 << 16;
+/// The most events of one user: their positions are `u32`.
+const MOST: u64 = u32::MAX as u64;
+
+/// Who did something with which item, when, and how much that counts.
+///
+/// Events lie user by user, inside a user by time, then item, then weight: the order of the input never shows.
+/// Both sides of a split share the vocabularies, so that an index means the same everywhere.
+#[derive(Clone, Debug)]
+pub struct Interactions {
+    users: Arc<Vocabulary>,
+    items: Arc<Vocabulary>,
+    indptr: Vec<usize>,
+    item_index: Vec<u32>,
+    time: Vec<i64>,
+    weight: Vec<f32>,
+}
+
+/// The events of one user, oldest first.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct History<'a> {
+    /// Item indexes.
+    pub items: &'a [u32],
+    /// Epoch seconds.
+    pub times: &'a [i64],
+    /// Event weights, 1 for an ordinary event.
+    pub weights: &'a [f32],
+}
+
+/// How fast events lose weight: by half in each half-life before `as_of`; later events count fully.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Decay {
+    /// Seconds, above 0.
+    pub half_life_seconds: f64,
+    /// Epoch seconds at which an event counts fully.
+    pub as_of: i64,
+}
+
+/// Distinct users × items pairs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Pairs {
+    /// The sum of the (decayed) weights of the events of each pair.
+    pub by_user: Csr,
+    /// Epoch seconds of the newest event of each pair, one per entry of `by_user`.
+    pub last_time: Vec<i64>,
+}
+
+impl Interactions {
+    /// Sorts events, given in any order, by user.
+    ///
+    /// # Shapes
+    /// one entry per event in each of the four columns
+    /// # Units
+    /// time: epoch seconds; weight: at least 0, 1 for an ordinary event
+    /// # Errors
+    /// [`Error::Shape`] for columns of different length, [`Error::OutOfRange`] for an index without an id or a weight
+    /// that is negative, NaN or infinite, [`Error::TooMany`] for a user with more than 2³² − 1 events.
+    /// # Cost
+    /// O(events · log(events of a user)); each column of the input is freed as soon as it is copied, so the peak is
+    /// the input and at most 12 bytes more per event.
+    pub fn new(
+        users: impl Into<Arc<Vocabulary>>,
+        items: impl Into<Arc<Vocabulary>>,
+        user_index: Vec<u32>,
+        item_index: Vec<u32>,
+        time: Vec<i64>,
+        weight: Vec<f32>,
+    ) -> Result<Self> {
+        let (users, items) = (users.into(), items.into());
+        same_length("item_index", user_index.len(), item_index.len())?;
+        same_length("time", user_index.len(), time.len())?;
+        same_length("weight", user_index.len(), weight.len())?;
+        in_range("user_index", &user_index, users.len())?;
+        in_range("item_index", &item_index, items.len())?;
+        if let Some(bad) = weight.iter().find(|weight| !(weight.is_finite() && **weight >= 0.0)) {
+            return Err(Error::out_of_range("weight", bad, "[0, infinity)"));
+        }
+        let indptr = count(&user_index, users.len());
+        if let Some(most) = indptr.windows(2).map(|bounds| (bounds[1] - bounds[0]) as u64).max().filter(|n| *n > MOST) {
+            return Err(Error::TooMany { name: "events of a user", count: most, most: MOST });
+        }
+        let item_index = scatter(&indptr, &user_index, item_index);
+        let time = scatter(&indptr, &user_index, time);
+        let weight = scatter(&indptr, &user_index, weight);
+        drop(user_index);
+        let mut out = Self { users, items, indptr, item_index, time, weight };
+        out.sort_rows();
+        Ok(out)
+    }
+
+    /// The users, whether or not they have events here.
+    #[must_use]
+    pub fn users(&self) -> &Vocabulary {
+        &self.users
+    }
+
+    /// The items, whether or not they have events here.
+    #[must_use]
+    pub fn items(&self) -> &Vocabulary {
+        &self.items
+    }
+
+    /// The number of events.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.item_index.len()
+    }
+
+    /// Whether there is no event.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.item_index.is_empty()
+    }
+
+    /// The events of the user with this index, oldest first.
+    #[must_use]
+    pub fn history(&self, user: usize) -> History<'_> {
+        let range = self.indptr[user]..self.indptr[user + 1];
+        History {
+            items: &self.item_index[range.clone()],
+            times: &self.time[range.clone()],
+            weights: &self.weight[range],
+        }
+    }
+
+    /// The oldest and the newest time.
+    #[must_use]
+    pub fn time_range(&self) -> Option<(i64, i64)> {
+        let mut range: Option<(i64, i64)> = None;
+        for bounds in self.indptr.windows(2).filter(|bounds| bounds[0] < bounds[1]) {
+            let (first, last) = (self.time[bounds[0]], self.time[bounds[1] - 1]);
+            range = Some(range.map_or((first, last), |(low, high)| (low.min(first), high.max(last))));
+        }
+        range
+    }
+
+    /// How many users have at least this many events.
+    #[must_use]
+    pub fn users_with_at_least(&self, events: usize) -> usize {
+        self.indptr.windows(2).filter(|bounds| bounds[1] - bounds[0] >= events).count()
+    }
+
+    /// Bytes held on the heap, without the vocabularies.
+    #[must_use]
+    pub fn allocated_bytes(&self) -> usize {
+        self.indptr.capacity() * size_of::<usize>()
+            + self.item_index.capacity() * size_of::<u32>()
+            + self.time.capacity() * size_of::<i64>()
+            + self.weight.capacity() * size_of::<f32>()
+    }
+
+    /// The distinct pairs with the sum of their weights, added in f64 in the order of the events.
+    ///
+    /// # Units
+    /// values: sums of weights; a weight at age a counts `2^(−a / half_life)` times
+    /// # Errors
+    /// [`Error::OutOfRange`] for a half-life that is not above 0, [`Error::NotFinite`] for a sum beyond f32.
+    /// # Cost
+    /// O(events · log(events of a user)), parallel by blocks of users; 16 bytes per pair for the result, twice that at
+    /// the peak.
+    pub fn pairs(&self, decay: Option<Decay>) -> Result<Pairs> {
+        if let Some(decay) = decay
+            && !(decay.half_life_seconds.is_finite() && decay.half_life_seconds > 0.0)
+        {
+            return Err(Error::out_of_range("half_life_seconds", decay.half_life_seconds, "(0, infinity)"));
+        }
+        let parts: Vec<PairBlock> = blocks(&self.indptr, BLOCK_EVENTS)
+            .into_par_iter()
+            .map(|users| self.pair_block(users, decay))
+            .collect::<Result<_>>()?;
+        let nnz = parts.iter().map(|part| part.items.len()).sum();
+        let mut indptr = Vec::with_capacity(self.indptr.len());
+        indptr.push(0usize);
+        let (mut indices, mut values) = (Vec::with_capacity(nnz), Vec::with_capacity(nnz));
+        let mut last_time = Vec::with_capacity(nnz);
+        for part in parts {
+            let start = indices.len();
+            indptr.extend(part.row_ends.iter().map(|end| start + end));
+            indices.extend_from_slice(&part.items);
+            values.extend_from_slice(&part.sums);
+            last_time.extend_from_slice(&part.last_time);
+        }
+        Ok(Pairs { by_user: Csr::from_valid(indptr, indices, values, self.items.len()), last_time })
+    }
+
+    /// The older and the newer part: of each user's n events the newest ⌊n · share⌋ are in the second.
+    ///
+    /// `share` is taken into [0, 1]. This is the split of Amazon Personalize with the part left open there, which
+    /// events are held out, fixed as the newest.
+    #[must_use]
+    pub fn split_last_share(&self, share: f64) -> (Self, Self) {
+        // A product that rounding left a hair below a whole number still counts as that number.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+        let newest = |events: usize| ((events as f64 * share.clamp(0.0, 1.0) + 1e-9) as usize).min(events);
+        self.split(|bounds| bounds.end - newest(bounds.len()))
+    }
+
+    /// The events before `time`, and those at `time` or later.
+    #[must_use]
+    pub fn split_at(&self, time: i64) -> (Self, Self) {
+        self.split(|bounds| bounds.start + self.time[bounds.clone()].partition_point(|at| *at < time))
+    }
+
+    /// Cuts every user's events at the position that `cut` gives.
+    fn split(&self, cut: impl Fn(std::ops::Range<usize>) -> usize) -> (Self, Self) {
+        let cuts: Vec<usize> = self.indptr.windows(2).map(|bounds| cut(bounds[0]..bounds[1])).collect();
+        let older = self.select(|user| self.indptr[user]..cuts[user]);
+        let newer = self.select(|user| cuts[user]..self.indptr[user + 1]);
+        (older, newer)
+    }
+
+    fn select(&self, range: impl Fn(usize) -> std::ops::Range<usize>) -> Self {
+        let users = self.indptr.len() - 1;
+        let mut indptr = Vec::with_capacity(users + 1);
+        indptr.push(0usize);
+        let mut events = 0;
+        for user in 0..users {
+            events += range(user).len();
+            indptr.push(events);
+        }
+        let (mut item_index, mut time) = (Vec::with_capacity(events), Vec::with_capacity(events));
+        let mut weight = Vec::with_capacity(events);
+        for user in 0..users {
+            item_index.extend_from_slice(&self.item_index[range(user)]);
+            time.extend_from_slice(&self.time[range(user)]);
+            weight.extend_from_slice(&self.weight[range(user)]);
+        }
+        Self { users: Arc::clone(&self.users), items: Arc::clone(&self.items), indptr, item_index, time, weight }
+    }
+
+    fn sort_rows(&mut self) {
+        let indptr = &self.indptr;
+        let blocks = blocks(indptr, BLOCK_EVENTS);
+        let sizes: Vec<usize> = blocks.iter().map(|rows| indptr[rows.end] - indptr[rows.start]).collect();
+        split_by(&mut self.item_index, &sizes)
+            .into_par_iter()
+            .zip(split_by(&mut self.time, &sizes))
+            .zip(split_by(&mut self.weight, &sizes))
+            .zip(blocks)
+            .for_each_init(Vec::new, |scratch, (((items, times), weights), rows)| {
+                let first = indptr[rows.start];
+                for row in rows {
+                    let range = indptr[row] - first..indptr[row + 1] - first;
+                    let columns = (&mut items[range.clone()], &mut times[range.clone()], &mut weights[range]);
+                    sort_row(scratch, columns.0, columns.1, columns.2);
+                }
+            });
+    }
+
+    fn pair_block(&self, users: std::ops::Range<usize>, decay: Option<Decay>) -> Result<PairBlock> {
+        let mut out = PairBlock::default();
+        let mut order: Vec<(u32, u32)> = Vec::new();
+        for user in users {
+            let history = self.history(user);
+            // The position breaks ties, so that the events of a pair stay in their order.
+            order.clear();
+            order.extend(history.items.iter().copied().zip(0u32..));
+            order.sort_unstable();
+            for events in order.chunk_by(|a, b| a.0 == b.0) {
+                let mut sum = 0f64;
+                for &(_, position) in events {
+                    let at = position as usize;
+                    sum += f64::from(history.weights[at]) * decay.map_or(1.0, |decay| decay.at(history.times[at]));
+                }
+                #[allow(clippy::cast_possible_truncation)]
+                let sum = sum as f32;
+                if !sum.is_finite() {
+                    return Err(Error::NotFinite {
+                        what: "the sum of the weights of a pair",
+                        row: user,
+                        iteration: None,
+                    });
+                }
+                let newest = events[events.len() - 1].1 as usize;
+                out.items.push(events[0].0);
+                out.sums.push(sum);
+                out.last_time.push(history.times[newest]);
+            }
+            out.row_ends.push(out.items.len());
+        }
+        Ok(out)
+    }
+}
+
+impl Decay {
+    /// The factor for an event at `time`.
+    fn at(self, time: i64) -> f64 {
+        // Seconds since an event are far below 2^53.
+        #[allow(clippy::cast_precision_loss)]
+        let age = self.as_of.saturating_sub(time).max(0) as f64;
+        (-age / self.half_life_seconds).exp2()
+    }
+}
+
+#[derive(Default)]
+struct PairBlock {
+    row_ends: Vec<usize>,
+    items: Vec<u32>,
+    sums: Vec<f32>,
+    last_time: Vec<i64>,
+}
+
+fn in_range(name: &'static str, indexes: &[u32], count: usize) -> Result<()> {
+    match indexes.iter().find(|index| **index as usize >= count) {
+        Some(index) => Err(Error::out_of_range(name, index, format!("[0, {count})"))),
+        None => Ok(()),
+    }
+}
+
+/// Where the events of each user start.
+fn count(user_index: &[u32], users: usize) -> Vec<usize> {
+    let mut indptr = vec![0usize; users + 1];
+    for &user in user_index {
+        indptr[user as usize + 1] += 1;
+    }
+    for user in 0..users {
+        indptr[user + 1] += indptr[user];
+    }
+    indptr
+}
+
+/// One column in the order of users; the column in the order of arrival is freed.
+fn scatter<T: Copy + Default>(indptr: &[usize], user_index: &[u32], column: Vec<T>) -> Vec<T> {
+    let mut next = indptr.to_vec();
+    let mut out = vec![T::default(); column.len()];
+    for (&user, value) in user_index.iter().zip(column) {
+        let slot = &mut next[user as usize];
+        out[*slot] = value;
+        *slot += 1;
+    }
+    out
+}
+
+/// Sorts the events of one user by (time, item, weight).
+fn sort_row(scratch: &mut Vec<(i64, u32, u32)>, items: &mut [u32], times: &mut [i64], weights: &mut [f32]) {
+    // Weights are at least 0, where the order of the bits is the order of the numbers; −0 becomes 0.
+    let key = |at: usize, items: &[u32], times: &[i64], weights: &[f32]| {
+        (times[at], items[at], (weights[at] + 0.0).to_bits())
+    };
+    scratch.clear();
+    scratch.extend((0..items.len()).map(|at| key(at, items, times, weights)));
+    if !scratch.is_sorted() {
+        scratch.sort_unstable();
+    }
+    for (at, &(time, item, bits)) in scratch.iter().enumerate() {
+        (items[at], times[at], weights[at]) = (item, time, f32::from_bits(bits));
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+mod tests {
+    use super::*;
+
+    fn ids(count: usize) -> Vocabulary {
+        Vocabulary::from_sorted((0..count).map(|n| format!("{n:03}"))).unwrap()
+    }
+
+    fn log(events: &[(u32, u32, i64, f32)]) -> Interactions {
+        Interactions::new(
+            ids(3),
+            ids(4),
+            events.iter().map(|e| e.0).collect(),
+            events.iter().map(|e| e.1).collect(),
+            events.iter().map(|e| e.2).collect(),
+            events.iter().map(|e| e.3).collect(),
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn events_lie_by_user_and_time_whatever_the_input_order() {
+        let mut events = [(2, 1, 30, 1.0), (0, 3, 20, 2.0), (0, 3, 10, 1.0), (0, 1, 20, 1.0), (0, 3, 20, 1.0)];
+        let sorted = log(&events);
+        assert_eq!(
+            sorted.history(0),
+            History { items: &[3, 1, 3, 3], times: &[10, 20, 20, 20], weights: &[1., 1., 1., 2.] }
+        );
+        assert_eq!(sorted.history(1).items.len(), 0);
+        assert_eq!(sorted.history(2).items, &[1]);
+        events.reverse();
+        let again = log(&events);
+        assert!((0..3).all(|user| again.history(user) == sorted.history(user)));
+        assert_eq!(sorted.time_range(), Some((10, 30)));
+        assert_eq!(sorted.users_with_at_least(1), 2);
+        assert_eq!(sorted.users_with_at_least(4), 1);
+        assert_eq!(log(&[]).time_range(), None);
+    }
+
+    #[test]
+    fn pairs_sum_the_weights_and_keep_the_newest_time() {
+        let pairs = log(&[(0, 3, 20, 2.0), (0, 3, 10, 0.5), (0, 1, 15, 1.0), (2, 0, 5, 0.0)]).pairs(None).unwrap();
+        assert_eq!(pairs.by_user, Csr::new(vec![0, 2, 2, 3], vec![1, 3, 0], vec![1.0, 2.5, 0.0], 4).unwrap());
+        assert_eq!(pairs.last_time, [15, 20, 5]);
+    }
+
+    #[test]
+    fn an_event_one_half_life_old_counts_half_and_a_future_one_fully() {
+        let decay = Decay { half_life_seconds: 10.0, as_of: 100 };
+        let events = log(&[(0, 0, 90, 1.0), (0, 0, 80, 1.0), (0, 1, 100, 3.0), (0, 2, 500, 1.0)]);
+        assert_eq!(events.pairs(Some(decay)).unwrap().by_user.values(), [0.75, 3.0, 1.0]);
+        let never = Decay { half_life_seconds: 0.0, ..decay };
+        assert!(matches!(events.pairs(Some(never)), Err(Error::OutOfRange { .. })));
+        let extremes = log(&[(0, 0, i64::MIN, 1.0), (0, 1, i64::MAX, 1.0)]);
+        assert_eq!(extremes.pairs(Some(decay)).unwrap().by_user.values(), [0.0, 1.0]);
+    }
+
+    #[test]
+    fn the_newest_fifth_of_each_user_is_held_out() {
+        let mut events: Vec<_> = (0..10).map(|n| (0, (n % 4) as u32, n, 1.0)).collect();
+        events.extend((0..4).map(|n| (1, 0, n, 1.0)));
+        let (older, newer) = log(&events).split_last_share(0.2);
+        assert_eq!(newer.history(0).times, [8, 9]);
+        assert_eq!(newer.history(1).times.len(), 0); // ⌊4 · 0.2⌋ = 0
+        assert_eq!((older.len(), newer.len()), (12, 2));
+        assert_eq!(older.items(), newer.items());
+        assert_eq!(log(&events).split_last_share(f64::NAN).1.len(), 0);
+        assert_eq!(log(&events).split_last_share(2.0).0.len(), 0);
+    }
+
+    #[test]
+    fn a_cut_in_time_puts_its_own_moment_into_the_newer_part() {
+        let (older, newer) = log(&[(0, 0, 1, 1.0), (0, 1, 2, 1.0), (0, 2, 3, 1.0), (2, 0, 9, 1.0)]).split_at(2);
+        assert_eq!((older.history(0).times, newer.history(0).times), (&[1][..], &[2, 3][..]));
+        assert_eq!((older.history(2).times.len(), newer.history(2).times.len()), (0, 1));
+    }
+
+    #[test]
+    fn bad_columns_are_refused() {
+        let new = |user: Vec<u32>, item: Vec<u32>, weight: Vec<f32>| {
+            Interactions::new(ids(1), ids(1), user, item, vec![0], weight)
+        };
+        assert!(matches!(new(vec![1], vec![0], vec![1.]), Err(Error::OutOfRange { name: "user_index", .. })));
+        assert!(matches!(new(vec![0], vec![1], vec![1.]), Err(Error::OutOfRange { name: "item_index", .. })));
+        assert!(matches!(new(vec![0], vec![0], vec![-1.]), Err(Error::OutOfRange { name: "weight", .. })));
+        assert!(matches!(new(vec![0], vec![0], vec![f32::NAN]), Err(Error::OutOfRange { name: "weight", .. })));
+        assert!(matches!(new(vec![0], vec![0, 0], vec![1.]), Err(Error::Shape { name: "item_index", .. })));
+        assert!(matches!(new(vec![0, 0], vec![0, 0], vec![1., 1.]), Err(Error::Shape { name: "time", .. })));
+    }
+
+    #[test]
+    fn a_sum_beyond_f32_is_refused_with_its_row() {
+        let events = log(&[(2, 0, 1, f32::MAX), (2, 0, 2, f32::MAX)]);
+        assert!(matches!(events.pairs(None), Err(Error::NotFinite { row: 2, .. })));
+    }
+}

@@ -1,0 +1,170 @@
+//! The recipe: every setting of the model, its range and its default.
+
+use std::ops::RangeInclusive;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// The hidden dimensions that Amazon Personalize allows for its recipe.
+pub const HIDDEN_DIMENSION_RANGE: RangeInclusive<usize> = 32..=256;
+const ITERATIONS_RANGE: RangeInclusive<usize> = 1..=100;
+const REGULARIZATION_RANGE: RangeInclusive<f32> = 0.0..=10.0;
+const UNOBSERVED_WEIGHT_RANGE: RangeInclusive<f32> = 0.0..=1.0;
+const HALF_LIFE_DAYS_RANGE: RangeInclusive<f64> = 0.01..=36_500.0;
+
+/// How users and items are turned into hidden variables whose product says how well they fit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ItemAffinity {
+    /// Hidden variables per user and per item.
+    pub hidden_dimension: usize,
+    /// Rounds of the fit.
+    pub iterations: usize,
+    /// How strongly factors are drawn to zero, per unit of evidence.
+    pub regularization: f32,
+    /// The weight of a pair without interaction, where one event has log 2.
+    pub unobserved_weight: f32,
+    /// Days after which an event counts half; none: events never age.
+    pub half_life_days: Option<f64>,
+    /// Where the random start comes from.
+    pub seed: u64,
+}
+
+impl Default for ItemAffinity {
+    fn default() -> Self {
+        Self {
+            hidden_dimension: 149,
+            iterations: 12,
+            regularization: 0.02,
+            unobserved_weight: 0.05,
+            half_life_days: None,
+            seed: 1,
+        }
+    }
+}
+
+/// One row of the table of settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Setting {
+    /// The name of the field.
+    pub name: &'static str,
+    /// The default as text.
+    pub default: &'static str,
+    /// The range as text.
+    pub range: &'static str,
+    /// What it does.
+    pub purpose: &'static str,
+}
+
+impl ItemAffinity {
+    /// All settings as they stand in the documentation.
+    pub const SETTINGS: &[Setting] = &[
+        Setting {
+            name: "hidden_dimension",
+            default: "149",
+            range: "[32, 256]",
+            purpose: "Hidden variables per user and per item.",
+        },
+        Setting { name: "iterations", default: "12", range: "[1, 100]", purpose: "Rounds of the fit." },
+        Setting {
+            name: "regularization",
+            default: "0.02",
+            range: "[0, 10]",
+            purpose: "How strongly factors are drawn to zero, per unit of evidence.",
+        },
+        Setting {
+            name: "unobserved_weight",
+            default: "0.05",
+            range: "[0, 1]",
+            purpose: "The weight of a pair without interaction, where one event has log 2.",
+        },
+        Setting {
+            name: "half_life_days",
+            default: "none",
+            range: "[0.01, 36500] or none",
+            purpose: "Days after which an event counts half.",
+        },
+        Setting {
+            name: "seed",
+            default: "1",
+            range: "[0, 18446744073709551615]",
+            purpose: "Where the random start comes from.",
+        },
+    ];
+
+    /// Checks that every setting lies in its range.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] with the name, the value and the range of the first one that does not.
+    pub fn validate(&self) -> Result<()> {
+        inside("hidden_dimension", &self.hidden_dimension, &HIDDEN_DIMENSION_RANGE)?;
+        inside("iterations", &self.iterations, &ITERATIONS_RANGE)?;
+        inside("regularization", &self.regularization, &REGULARIZATION_RANGE)?;
+        inside("unobserved_weight", &self.unobserved_weight, &UNOBSERVED_WEIGHT_RANGE)?;
+        self.half_life_days.map_or(Ok(()), |days| inside("half_life_days", &days, &HALF_LIFE_DAYS_RANGE))
+    }
+}
+
+/// NaN lies in no range.
+fn inside<T: PartialOrd + std::fmt::Display>(name: &'static str, value: &T, range: &RangeInclusive<T>) -> Result<()> {
+    if range.contains(value) { Ok(()) } else { Err(Error::out_of_range(name, value, interval(range))) }
+}
+
+fn interval<T: std::fmt::Display>(range: &RangeInclusive<T>) -> String {
+    format!("[{}, {}]", range.start(), range.end())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_states_the_defaults_and_ranges_of_the_code() {
+        let recipe = ItemAffinity::default();
+        let actual = [
+            ("hidden_dimension", recipe.hidden_dimension.to_string(), interval(&HIDDEN_DIMENSION_RANGE)),
+            ("iterations", recipe.iterations.to_string(), interval(&ITERATIONS_RANGE)),
+            ("regularization", recipe.regularization.to_string(), interval(&REGULARIZATION_RANGE)),
+            ("unobserved_weight", recipe.unobserved_weight.to_string(), interval(&UNOBSERVED_WEIGHT_RANGE)),
+            (
+                "half_life_days",
+                recipe.half_life_days.map_or("none".into(), |days| days.to_string()),
+                format!("{} or none", interval(&HALF_LIFE_DAYS_RANGE)),
+            ),
+            ("seed", recipe.seed.to_string(), interval(&(u64::MIN..=u64::MAX))),
+        ];
+        // Naming every field makes a new setting without a row a compile error.
+        let ItemAffinity {
+            hidden_dimension: _,
+            iterations: _,
+            regularization: _,
+            unobserved_weight: _,
+            half_life_days: _,
+            seed: _,
+        } = recipe;
+        let stated: Vec<_> = ItemAffinity::SETTINGS
+            .iter()
+            .map(|setting| (setting.name, setting.default.to_string(), setting.range.to_string()))
+            .collect();
+        assert_eq!(stated, actual);
+    }
+
+    #[test]
+    fn settings_out_of_range_are_refused_with_the_range() {
+        let refused = |change: fn(&mut ItemAffinity)| {
+            let mut recipe = ItemAffinity::default();
+            change(&mut recipe);
+            recipe.validate().map_err(|error| error.to_string())
+        };
+        assert_eq!(ItemAffinity::default().validate(), Ok(()));
+        let says = |text: &str| Err(text.to_string());
+        assert_eq!(refused(|r| r.hidden_dimension = 31), says("hidden_dimension must be in [32, 256], got 31"));
+        assert_eq!(refused(|r| r.hidden_dimension = 257), says("hidden_dimension must be in [32, 256], got 257"));
+        assert_eq!(refused(|r| r.hidden_dimension = 256), Ok(()));
+        assert_eq!(refused(|r| r.iterations = 0), says("iterations must be in [1, 100], got 0"));
+        assert_eq!(refused(|r| r.regularization = f32::NAN), says("regularization must be in [0, 10], got NaN"));
+        assert_eq!(refused(|r| r.unobserved_weight = -0.5), says("unobserved_weight must be in [0, 1], got -0.5"));
+        assert_eq!(refused(|r| r.half_life_days = Some(0.0)), says("half_life_days must be in [0.01, 36500], got 0"));
+    }
+}
