@@ -1,1 +1,61 @@
-//! ingest
+//! Interactions, Items and Users from Parquet into the model's types, and the data report.
+//!
+//! ```no_run
+//! use item_affinity_ingest::{DataReport, InteractionsSource, read_interactions};
+//! use item_affinity_storage::{Location, Stores};
+//!
+//! # async fn example() -> item_affinity_ingest::Result<()> {
+//! let mut source = InteractionsSource::new(vec![Location::parse("s3://lake/interactions/")?]);
+//! source.columns = "user_id=household_id".parse()?;
+//! source.event_types = vec!["purchase".to_string()];
+//! let ingested = read_interactions(&Stores::from_env(), &source, &|_| {}).await?;
+//! let report = DataReport::new(&ingested, None, None);
+//! println!("{report}");
+//! report.refusal(false)?;
+//! println!("{} users", ingested.interactions.users().len());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! What is read does not depend on the order of rows, nor on files, row groups, codecs or column types: ids are sorted
+//! and so are the rows of each user. A row that breaks a rule is rejected, counted by reason, and, past a limit, an
+//! error of one line that says what to do. No message holds a user id.
+
+mod columns;
+mod error;
+mod event_types;
+mod event_value;
+mod ids;
+mod inputs;
+mod interactions;
+mod look_alikes;
+mod merge;
+mod metadata;
+mod nearest;
+mod part;
+mod profile;
+mod report;
+mod report_text;
+mod schema;
+mod source;
+mod tally;
+mod text;
+mod text_codes;
+mod timestamp;
+
+pub use columns::ColumnMapping;
+pub use error::{Error, Place, Result};
+pub use event_types::{EventTypeCount, EventTypeCounts};
+pub use ids::LONGEST_ID;
+pub use interactions::{Ingested, ReadProgress, read_interactions};
+pub use metadata::{Metadata, read_metadata};
+pub use profile::{ColumnProfile, Completeness, LONGEST_CATEGORY, MOST_CATEGORIES};
+pub use report::{
+    DataReport, Finding, LEAST_COMPLETE, LEAST_INTERACTIONS, LEAST_SHARE_WITH_TWO, LEAST_USERS_WITH_TWO, Level,
+    MANY_CATEGORIES, MOST_EVENT_TYPES, MOST_INTERACTIONS_CONSIDERED, MetadataReport, RECOMMENDED_INTERACTIONS,
+    RECOMMENDED_USERS,
+};
+pub use schema::{Accepts, ColumnContract, Dataset, EVENT_TYPE, EVENT_VALUE, ITEM_ID, TIMESTAMP, USER_ID};
+pub use source::{InteractionsSource, parse_event_weights};
+pub use tally::{Rejected, RowCounts, Warning};
+pub use timestamp::TimestampUnit;

@@ -1,0 +1,297 @@
+//! The parts of all readers as one event log.
+//!
+//! Readers number ids as they meet them, so their numbers depend on which reader got which rows. Here the numbers
+//! become positions in the sorted ids, and nothing of the order of reading is left.
+
+use item_affinity_model::{Interactions, Vocabulary, VocabularyBuilder};
+
+use crate::error::{Error, Place, Result};
+use crate::ids::Ids;
+use crate::part::{Magnitudes, Part};
+use crate::tally::{Position, Warning};
+use crate::timestamp::TimestampUnit;
+
+/// The numbers of all parts, before they are sorted.
+pub(crate) struct Merged {
+    pub(crate) users: Vocabulary,
+    pub(crate) items: Vocabulary,
+    pub(crate) user: Vec<u32>,
+    pub(crate) item: Vec<u32>,
+    pub(crate) time: Vec<i64>,
+    pub(crate) weight: Vec<f32>,
+}
+
+/// The ids and rows of one reader.
+pub(crate) struct Rows {
+    pub(crate) users: Ids,
+    pub(crate) items: Ids,
+    pub(crate) user: Vec<u32>,
+    pub(crate) item: Vec<u32>,
+    pub(crate) time: Vec<i64>,
+    pub(crate) weight: Vec<f32>,
+}
+
+impl Rows {
+    /// The rows of a part, with the rest of it.
+    pub(crate) fn take(part: &mut Part) -> Self {
+        Self {
+            users: std::mem::replace(&mut part.users, Ids::new()),
+            items: std::mem::replace(&mut part.items, Ids::new()),
+            user: std::mem::take(&mut part.user),
+            item: std::mem::take(&mut part.item),
+            time: std::mem::take(&mut part.time),
+            weight: std::mem::take(&mut part.weight),
+        }
+    }
+}
+
+impl Merged {
+    /// Puts the rows of several readers together.
+    ///
+    /// # Cost
+    /// One column at a time is copied, so that the peak is the rows and a third of them.
+    pub(crate) fn of(mut parts: Vec<Rows>) -> Result<Self> {
+        let (users, user) = merge_ids(parts.iter_mut().map(|part| (&mut part.users, &mut part.user)))?;
+        let (items, item) = merge_ids(parts.iter_mut().map(|part| (&mut part.items, &mut part.item)))?;
+        let time = concat(parts.iter_mut().map(|part| std::mem::take(&mut part.time)));
+        let mut weight = concat(parts.iter_mut().map(|part| std::mem::take(&mut part.weight)));
+        if weight.is_empty() {
+            weight.resize(time.len(), 1.0);
+        }
+        Ok(Self { users, items, user, item, time, weight })
+    }
+
+    /// The event log, sorted: the order in which rows arrived does not show.
+    pub(crate) fn into_interactions(self) -> Result<Interactions> {
+        let Self { users, items, user, item, time, weight } = self;
+        Ok(Interactions::new(users, items, user, item, time, weight)?)
+    }
+}
+
+/// One sorted vocabulary of the ids that occur in some row, and the rows in its numbers.
+fn merge_ids<'a>(parts: impl Iterator<Item = (&'a mut Ids, &'a mut Vec<u32>)>) -> Result<(Vocabulary, Vec<u32>)> {
+    struct Sorted {
+        ids: Vocabulary,
+        used: Vec<bool>,
+        number: Vec<u32>,
+        next: u32,
+    }
+    let mut columns = Vec::new();
+    let mut sorted = Vec::new();
+    let mut renumbers = Vec::new();
+    for (ids, column) in parts {
+        let ids = std::mem::replace(ids, Ids::new()).into_vocabulary();
+        let (ids, renumber) = VocabularyBuilder::finish(ids);
+        // An id that only filtered or rejected rows have is no user and no item of the model.
+        let mut used = vec![false; ids.len()];
+        for arrival in column.iter() {
+            used[renumber[*arrival as usize] as usize] = true;
+        }
+        let number = vec![0; ids.len()];
+        sorted.push(Sorted { ids, used, number, next: 0 });
+        renumbers.push(renumber);
+        columns.push(std::mem::take(column));
+    }
+    let mut count = 0_u32;
+    let mut overflow = false;
+    let merged = Vocabulary::from_sorted(std::iter::from_fn(|| {
+        for part in &mut sorted {
+            while part.used.get(part.next as usize) == Some(&false) {
+                part.next += 1;
+            }
+        }
+        let smallest = sorted.iter().filter_map(|part| part.ids.id(part.next)).min()?.to_string();
+        for part in &mut sorted {
+            if part.ids.id(part.next) == Some(smallest.as_str()) {
+                part.number[part.next as usize] = count;
+                part.next += 1;
+            }
+        }
+        match count.checked_add(1) {
+            Some(next) => count = next,
+            None => overflow = true,
+        }
+        (!overflow).then_some(smallest)
+    }))?;
+    let columns = columns.into_iter().zip(renumbers).zip(sorted).map(|((mut column, renumber), part)| {
+        for code in &mut column {
+            *code = part.number[renumber[*code as usize] as usize];
+        }
+        column
+    });
+    Ok((merged, concat(columns)))
+}
+
+fn concat<T>(mut columns: impl Iterator<Item = Vec<T>>) -> Vec<T> {
+    let mut all = columns.next().unwrap_or_default();
+    for column in columns {
+        if all.is_empty() {
+            all = column;
+        } else {
+            all.extend(column);
+        }
+    }
+    all
+}
+
+/// Decides the unit of bare integer times over the whole read: a single file or row group would be too little evidence
+/// to tell two units in one data set.
+///
+/// # Errors
+/// [`Error::TimestampUnit`] when two units occur, or when the unit is finer than milliseconds.
+pub(crate) fn decide_unit(
+    magnitudes: &Magnitudes,
+    file_names: &[String],
+    column: &str,
+) -> Result<(TimestampUnit, Option<Warning>)> {
+    let mut seen: Vec<(TimestampUnit, u64, Position)> = TimestampUnit::ALL
+        .into_iter()
+        .filter_map(|unit| {
+            let sighting = magnitudes.0[unit as usize];
+            sighting.first.map(|first| (unit, sighting.count, first))
+        })
+        .collect();
+    seen.sort_by_key(|(unit, count, _)| (std::cmp::Reverse(*count), *unit));
+    let file_of = |position: Position| file_names.get(position.file).cloned().unwrap_or_default();
+    match seen[..] {
+        [] | [(TimestampUnit::Seconds, ..)] => Ok((TimestampUnit::Seconds, None)),
+        [(TimestampUnit::Milliseconds, count, first)] => {
+            let warning = Warning::new(
+                "TIMESTAMP_UNIT",
+                format!(
+                    "read as milliseconds; count={count} first_row={} column={column}; every bare integer has the \
+                 magnitude of milliseconds since 1970; --timestamp-unit ms says so for good",
+                    first.row
+                ),
+            );
+            Ok((TimestampUnit::Milliseconds, Some(warning)))
+        }
+        [(unit, count, first)] => Err(Error::TimestampUnit {
+            what: format!("{count} integers look like {unit}, and seconds or milliseconds are expected"),
+            place: Place { file: file_of(first), row: Some(first.row), column: Some(column.to_string()) },
+            units: vec![unit],
+            cure: format!("say --timestamp-unit {} if they are {unit}", unit.symbol()),
+        }),
+        [(most, most_count, most_first), (odd, odd_count, odd_first), ..] => Err(Error::TimestampUnit {
+            what: format!(
+                "two clusters of magnitude: {most_count} rows look like {most} (first row {}{}), {odd_count} like {odd} \
+                 (first row {})",
+                most_first.row,
+                if most_first.file == odd_first.file { String::new() } else { format!(" of {}", file_of(most_first)) },
+                odd_first.row,
+            ),
+            place: Place { file: file_of(odd_first), row: Some(odd_first.row), column: Some(column.to_string()) },
+            units: seen.iter().map(|(unit, ..)| *unit).collect(),
+            cure: format!(
+                "write all times in one unit, or say --timestamp-unit {} if they are all {most}",
+                most.symbol()
+            ),
+        }),
+    }
+}
+
+/// Bare times in their unit become seconds.
+pub(crate) fn to_seconds(times: &mut [i64], unit: TimestampUnit) {
+    if unit != TimestampUnit::Seconds {
+        for time in times {
+            *time = unit.to_seconds(*time);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, StringArray};
+
+    use super::*;
+    use crate::tally::Sighting;
+
+    fn rows(pairs: &[(&str, &str)], times: &[i64], weights: &[f32]) -> Rows {
+        let mut ids = (Ids::new(), Ids::new());
+        let (mut user, mut item) = (Vec::new(), Vec::new());
+        let users: ArrayRef = Arc::new(pairs.iter().map(|pair| Some(pair.0)).collect::<StringArray>());
+        let items: ArrayRef = Arc::new(pairs.iter().map(|pair| Some(pair.1)).collect::<StringArray>());
+        ids.0.read(&users, None, &mut user).unwrap();
+        ids.1.read(&items, None, &mut item).unwrap();
+        Rows { users: ids.0, items: ids.1, user, item, time: times.to_vec(), weight: weights.to_vec() }
+    }
+
+    #[test]
+    fn readers_that_met_ids_in_another_order_agree() {
+        let one = rows(&[("u2", "b"), ("u1", "a")], &[1, 2], &[]);
+        let two = rows(&[("u3", "a"), ("u2", "c")], &[3, 4], &[]);
+        let merged = Merged::of(vec![one, two]).unwrap();
+        assert_eq!(merged.users.iter().collect::<Vec<_>>(), ["u1", "u2", "u3"]);
+        assert_eq!(merged.items.iter().collect::<Vec<_>>(), ["a", "b", "c"]);
+        assert_eq!(merged.user, [1, 0, 2, 1]);
+        assert_eq!(merged.item, [1, 0, 0, 2]);
+        assert_eq!(merged.time, [1, 2, 3, 4]);
+        assert_eq!(merged.weight, [1.0; 4]);
+    }
+
+    #[test]
+    fn ids_without_a_kept_row_are_left_out() {
+        let mut one = rows(&[("gone", "x"), ("kept", "y")], &[1], &[]);
+        one.user.remove(0);
+        one.item.remove(0);
+        let merged = Merged::of(vec![one, rows(&[], &[], &[])]).unwrap();
+        assert_eq!(merged.users.iter().collect::<Vec<_>>(), ["kept"]);
+        assert_eq!(merged.items.iter().collect::<Vec<_>>(), ["y"]);
+        assert_eq!((merged.user, merged.item), (vec![0], vec![0]));
+    }
+
+    fn magnitudes(counts: [(u64, usize, u64); 4]) -> Magnitudes {
+        Magnitudes(
+            counts.map(|(count, file, row)| Sighting { count, first: (count > 0).then_some(Position { file, row }) }),
+        )
+    }
+
+    fn decide(counts: [(u64, usize, u64); 4]) -> Result<(TimestampUnit, Option<Warning>)> {
+        decide_unit(&magnitudes(counts), &["a.parquet".into(), "b.parquet".into()], "ts")
+    }
+
+    const NONE: (u64, usize, u64) = (0, 0, 0);
+
+    #[test]
+    fn all_seconds_and_no_evidence_at_all_are_seconds() {
+        assert_eq!(decide([(5, 0, 0), NONE, NONE, NONE]).unwrap(), (TimestampUnit::Seconds, None));
+        assert_eq!(decide([NONE; 4]).unwrap(), (TimestampUnit::Seconds, None));
+    }
+
+    #[test]
+    fn all_milliseconds_are_taken_with_a_warning() {
+        let (unit, warning) = decide([NONE, (5, 0, 2), NONE, NONE]).unwrap();
+        assert_eq!(unit, TimestampUnit::Milliseconds);
+        assert!(warning.unwrap().message.starts_with("read as milliseconds; count=5 first_row=2 column=ts; "));
+    }
+
+    #[test]
+    fn finer_units_have_to_be_named() {
+        let text = decide([NONE, NONE, (7, 1, 0), NONE]).unwrap_err().to_string();
+        assert_eq!(
+            text,
+            "ERR_TIMESTAMP_UNIT: 7 integers look like microseconds, and seconds or milliseconds are expected; \
+             file=b.parquet row=0 column=ts; say --timestamp-unit us if they are microseconds"
+        );
+    }
+
+    #[test]
+    fn two_units_are_refused_with_a_row_of_each() {
+        let text = decide([(90, 0, 3), (10, 1, 8), NONE, NONE]).unwrap_err().to_string();
+        assert_eq!(
+            text,
+            "ERR_TIMESTAMP_UNIT: two clusters of magnitude: 90 rows look like seconds (first row 3 of a.parquet), 10 \
+             like milliseconds (first row 8); file=b.parquet row=8 column=ts; write all times in one unit, or say \
+             --timestamp-unit s if they are all seconds"
+        );
+    }
+
+    #[test]
+    fn conversion_rounds_down() {
+        let mut times = [1_700_000_000_999, -1];
+        to_seconds(&mut times, TimestampUnit::Milliseconds);
+        assert_eq!(times, [1_700_000_000, -1]);
+    }
+}

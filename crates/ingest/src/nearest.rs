@@ -1,0 +1,83 @@
+//! The column that a person most likely meant.
+
+use crate::schema::ColumnContract;
+
+/// The name among `found` that most likely stands for `wanted`, if one is near enough to be worth a suggestion.
+pub(crate) fn nearest<'a>(wanted: &ColumnContract, found: &'a [String]) -> Option<&'a str> {
+    let target = letters(wanted.name);
+    let aliases: Vec<String> = wanted.also_called.iter().map(|alias| letters(alias)).collect();
+    found
+        .iter()
+        .filter_map(|name| {
+            let letters = letters(name);
+            let distance = if letters == target {
+                0
+            } else if let Some(position) = aliases.iter().position(|alias| *alias == letters) {
+                // An alias is a surer sign than a slip of the keyboard; earlier aliases are the more common ones.
+                1 + position
+            } else {
+                let slips = edit_distance(&letters, &target);
+                if slips > target.len() / 3 {
+                    return None;
+                }
+                100 + slips
+            };
+            Some((distance, name))
+        })
+        .min()
+        .map(|(_, name)| name.as_str())
+}
+
+/// The letters and digits of a name in lower case: `User-ID`, `userId` and `USER_ID` are the same word.
+fn letters(name: &str) -> String {
+    name.chars().filter(|character| character.is_alphanumeric()).flat_map(char::to_lowercase).collect()
+}
+
+/// The number of insertions, deletions and substitutions between two words (Levenshtein 1966).
+fn edit_distance(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut previous: Vec<usize> = (0..=right.len()).collect();
+    for (row, from) in left.chars().enumerate() {
+        let mut diagonal = previous[0];
+        previous[0] = row + 1;
+        for (column, to) in right.iter().enumerate() {
+            let substituted = diagonal + usize::from(from != *to);
+            diagonal = previous[column + 1];
+            previous[column + 1] = substituted.min(diagonal + 1).min(previous[column] + 1);
+        }
+    }
+    previous[right.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::schema::Dataset;
+
+    fn suggestion(wanted: &str, found: &[&str]) -> Option<String> {
+        let contract = Dataset::Interactions.columns().iter().find(|column| column.name == wanted).unwrap();
+        let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+        nearest(contract, &found).map(ToString::to_string)
+    }
+
+    #[test]
+    fn other_spellings_come_before_aliases_and_aliases_before_slips() {
+        assert_eq!(suggestion("ITEM_ID", &["item", "itemId"]).as_deref(), Some("itemId"));
+        assert_eq!(suggestion("ITEM_ID", &["iterm_id", "sku"]).as_deref(), Some("sku"));
+        assert_eq!(suggestion("TIMESTAMP", &["timestmap", "user"]).as_deref(), Some("timestmap"));
+        assert_eq!(suggestion("TIMESTAMP", &["user", "ts"]).as_deref(), Some("ts"));
+    }
+
+    #[test]
+    fn a_name_that_is_not_near_is_not_suggested() {
+        assert_eq!(suggestion("ITEM_ID", &["quantity", "country"]), None);
+        assert_eq!(suggestion("ITEM_ID", &[]), None);
+    }
+
+    #[test]
+    fn edit_distance_counts_single_changes() {
+        assert_eq!(edit_distance("kitten", "sitting"), 3);
+        assert_eq!(edit_distance("", "abc"), 3);
+        assert_eq!(edit_distance("abc", "abc"), 0);
+    }
+}

@@ -1,0 +1,219 @@
+//! Codes for a column of text: the text itself is looked at once per distinct value, not once per row.
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray};
+
+use crate::error::Result;
+use crate::text::{Text, TextValue};
+
+/// Codes from here on say why a row has no code.
+pub(crate) const FIRST_SPECIAL: u32 = u32::MAX - 15;
+/// The value is null.
+pub(crate) const NULL: u32 = u32::MAX;
+/// The bytes are not UTF-8.
+pub(crate) const NOT_UTF8: u32 = u32::MAX - 1;
+/// The text is empty or white space.
+pub(crate) const BLANK: u32 = u32::MAX - 2;
+/// The text is longer than an id may be.
+pub(crate) const TOO_LONG: u32 = u32::MAX - 3;
+/// The row was not asked for.
+pub(crate) const UNREAD: u32 = u32::MAX - 4;
+
+/// Remembers the codes of values seen before, across the batches of a read.
+pub(crate) struct TextCodes {
+    /// A direct-mapped cache of short values; a slot whose code is `UNREAD` is empty.
+    keys: Vec<u128>,
+    codes: Vec<u32>,
+    /// The dictionary of the last batch with the codes of its values: a row group shares one over its batches.
+    dictionary: Option<(ArrayRef, Vec<u32>)>,
+    scratch: String,
+}
+
+impl TextCodes {
+    /// 2^15 slots are 640 KiB: they stay in the second-level cache beside what the decoder needs.
+    const SLOT_BITS: u32 = 15;
+
+    pub(crate) fn new() -> Self {
+        let slots = 1 << Self::SLOT_BITS;
+        Self { keys: vec![0; slots], codes: vec![UNREAD; slots], dictionary: None, scratch: String::new() }
+    }
+
+    /// Writes one code per row of `array` into `out`, which is cleared first.
+    ///
+    /// `wanted` leaves rows out, which become [`UNREAD`]. `resolve` gives the code of a text; it is called at least
+    /// once for each distinct wanted text and must give the same code for the same text.
+    pub(crate) fn read(
+        &mut self,
+        array: &ArrayRef,
+        wanted: Option<&[bool]>,
+        out: &mut Vec<u32>,
+        resolve: &mut dyn FnMut(&str) -> Result<u32>,
+    ) -> Result<()> {
+        out.clear();
+        out.reserve(array.len());
+        if let Some(dictionary) = array.as_any_dictionary_opt() {
+            let text = Text::of(dictionary.values());
+            if text.len() == 0 {
+                out.resize(array.len(), NULL);
+                return Ok(());
+            }
+            let keys = dictionary.normalized_keys();
+            let mut codes = self.codes_of_dictionary(dictionary.values());
+            for (row, key) in keys.into_iter().enumerate() {
+                out.push(if wanted.is_some_and(|wanted| !wanted[row]) {
+                    UNREAD
+                } else if array.is_null(row) {
+                    NULL
+                } else if codes[key] == UNREAD {
+                    codes[key] = self.code_of(&text, key, resolve)?;
+                    codes[key]
+                } else {
+                    codes[key]
+                });
+            }
+            self.dictionary = Some((Arc::clone(dictionary.values()), codes));
+            return Ok(());
+        }
+        let text = Text::of(array);
+        for row in 0..text.len() {
+            out.push(if wanted.is_some_and(|wanted| !wanted[row]) {
+                UNREAD
+            } else {
+                self.code_of(&text, row, resolve)?
+            });
+        }
+        Ok(())
+    }
+
+    /// The codes found so far for these dictionary values, if they are those of the last batch.
+    fn codes_of_dictionary(&mut self, values: &ArrayRef) -> Vec<u32> {
+        match self.dictionary.take() {
+            // The old values are still held here, so that their address cannot belong to another array.
+            Some((last, codes)) if Arc::ptr_eq(&last, values) => codes,
+            _ => vec![UNREAD; values.len()],
+        }
+    }
+
+    fn code_of(&mut self, text: &Text, row: usize, resolve: &mut dyn FnMut(&str) -> Result<u32>) -> Result<u32> {
+        // A null may have any bytes under it: only a value can be remembered.
+        let slot = if text.is_null(row) { None } else { text.short_key(row).map(|key| (Self::slot(key), key)) };
+        if let Some((slot, key)) = slot
+            && self.keys[slot] == key
+            && self.codes[slot] != UNREAD
+        {
+            return Ok(self.codes[slot]);
+        }
+        let code = match text.value(row, &mut self.scratch) {
+            TextValue::Null => NULL,
+            TextValue::NotUtf8 => NOT_UTF8,
+            TextValue::Text(text) => resolve(text)?,
+        };
+        if let Some((slot, key)) = slot {
+            self.keys[slot] = key;
+            self.codes[slot] = code;
+        }
+        Ok(code)
+    }
+
+    /// Multiplies by 2^64 divided by the golden ratio, which spreads keys that differ in few bits (Knuth, 6.4).
+    #[allow(clippy::cast_possible_truncation)] // The two halves of a key, and then its highest bits.
+    fn slot(key: u128) -> usize {
+        let folded = (key as u64) ^ ((key >> 64) as u64).rotate_left(23);
+        (folded.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - Self::SLOT_BITS)) as usize
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{DictionaryArray, Int64Array, StringArray, StringViewArray};
+    use arrow::datatypes::{Int8Type, UInt16Type};
+
+    use super::*;
+
+    /// Codes by first appearance, with the number of calls.
+    #[derive(Default)]
+    struct Seen {
+        names: Vec<String>,
+        calls: usize,
+    }
+
+    impl Seen {
+        fn code(&mut self, text: &str) -> u32 {
+            self.calls += 1;
+            let position = self.names.iter().position(|name| name == text).unwrap_or_else(|| {
+                self.names.push(text.to_string());
+                self.names.len() - 1
+            });
+            u32::try_from(position).unwrap()
+        }
+    }
+
+    fn read(codes: &mut TextCodes, seen: &mut Seen, array: &ArrayRef, wanted: Option<&[bool]>) -> Vec<u32> {
+        let mut out = Vec::new();
+        codes.read(array, wanted, &mut out, &mut |text| Ok(seen.code(text))).unwrap();
+        out
+    }
+
+    #[test]
+    fn strings_views_dictionaries_and_integers_give_the_same_codes() {
+        let values = vec![Some("12"), None, Some("7"), Some("12"), Some("a value of many bytes"), Some("7")];
+        let dictionary: DictionaryArray<Int8Type> = values.iter().copied().collect();
+        let arrays: [ArrayRef; 3] = [
+            Arc::new(StringArray::from(values.clone())),
+            Arc::new(StringViewArray::from(values.clone())),
+            Arc::new(dictionary),
+        ];
+        let (mut codes, mut seen) = (TextCodes::new(), Seen::default());
+        for array in &arrays {
+            assert_eq!(read(&mut codes, &mut seen, array, None), [0, NULL, 1, 0, 2, 1]);
+        }
+        let numbers: ArrayRef = Arc::new(Int64Array::from(vec![Some(7), Some(12), None, Some(7)]));
+        assert_eq!(read(&mut codes, &mut seen, &numbers, None), [1, 0, NULL, 1]);
+    }
+
+    #[test]
+    fn a_dictionary_shared_by_batches_resolves_each_value_once() {
+        let dictionary: DictionaryArray<UInt16Type> = (0..1000).map(|row| ["a", "b", "c"][row % 3]).collect();
+        let whole: ArrayRef = Arc::new(dictionary);
+        let (mut codes, mut seen) = (TextCodes::new(), Seen::default());
+        for start in [0, 400, 800] {
+            read(&mut codes, &mut seen, &whole.slice(start, 200), None);
+        }
+        assert_eq!(seen.calls, 3);
+    }
+
+    #[test]
+    fn rows_that_are_not_wanted_are_not_resolved() {
+        let array: ArrayRef = Arc::new(StringArray::from(vec!["a", "b", "c"]));
+        let (mut codes, mut seen) = (TextCodes::new(), Seen::default());
+        assert_eq!(read(&mut codes, &mut seen, &array, Some(&[false, true, false])), [UNREAD, 0, UNREAD]);
+        assert_eq!(seen.names, ["b"]);
+    }
+
+    #[test]
+    fn values_that_share_a_cache_slot_keep_their_own_codes() {
+        let many: ArrayRef = Arc::new(StringViewArray::from_iter_values((0..200_000).map(|n| format!("u{n}"))));
+        let (mut codes, mut next) = (TextCodes::new(), 0_u32);
+        let mut table = std::collections::HashMap::new();
+        let mut resolve = |text: &str| {
+            Ok(*table.entry(text.to_string()).or_insert_with(|| {
+                next += 1;
+                next - 1
+            }))
+        };
+        let expected: Vec<u32> = (0..200_000).collect();
+        for _ in 0..2 {
+            let mut out = Vec::new();
+            codes.read(&many, None, &mut out, &mut resolve).unwrap();
+            assert_eq!(out, expected);
+        }
+    }
+
+    #[test]
+    fn an_empty_dictionary_holds_only_nulls() {
+        let nulls: DictionaryArray<Int8Type> = vec![None::<&str>, None].into_iter().collect();
+        let (mut codes, mut seen) = (TextCodes::new(), Seen::default());
+        assert_eq!(read(&mut codes, &mut seen, &(Arc::new(nulls) as ArrayRef), None), [NULL, NULL]);
+    }
+}
