@@ -285,7 +285,7 @@ pub enum Error {
         source: Option<Source>,
     },
     /// A file that a commit names is missing, cut or changed.
-    #[error("{code}: version {version} incomplete: {reason}; file={file}; {cure}")]
+    #[error("{code}: {reason}; file={file}; {cure}")]
     Damaged {
         /// `ERR_SOLUTION_DAMAGED` or `ERR_COMMIT_INCOMPLETE`.
         code: &'static str,

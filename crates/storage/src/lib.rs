@@ -1,8 +1,64 @@
 //! Locations, listing, Parquet footer preflight and versioned commits on any object store.
+//!
+//! Everything of this workspace that touches files goes through here; nothing here knows models or SQL.
+//!
+//! | To | Use |
+//! | --- | --- |
+//! | name a file, a folder or a bucket | [`Location`], [`Stores`] |
+//! | find input | [`list_parquet`]: files pinned with size and ETag, sorted by path |
+//! | read input | [`open_parquet`]: footer checked before any reader sees it, decoder guarded, rows counted |
+//! | publish a version | [`Versions::begin`], [`Run::put`] or [`Run::writer`], [`Run::commit`] |
+//! | read a version | [`Versions::resolve`], [`Versions::read_file`] |
+//!
+//! # Invariants
+//!
+//! - A version is visible when, and only when, its numbered commit object exists; that object is created once, names
+//!   all files with size and SHA-256, and is never changed. Numbers have no gaps and are never used twice.
+//! - The answer of a store to that creation is not trusted: the object is read back and its token compared.
+//! - Files of a run lie under its random id and are never overwritten. Nothing in their names or bytes depends on the
+//!   run, the time or the machine, so the same job writes the same files.
+//! - On local disk everything that a commit names is on disk before the commit, and is private to its owner.
+//! - An input that changes while it is read is an error, never a blend.
+//! - No input makes this crate panic or reserve memory that the size of the input does not justify.
+//! - Messages hold a code, the file and a cure; no secrets and no data.
+//!
+//! # Layout of a location
+//!
+//! ```text
+//! _item_affinity/commits/00000000000000000007.json   makes version 7 visible
+//! _item_affinity/runs/<run_id>/intent.json           written first
+//! _item_affinity/latest.json                         a hint that nobody trusts
+//! versions/<run_id>/…  or  data/run=<run_id>/…       files of a version, complete before its commit
+//! ```
+//!
+//! # Example
+//!
+//! ```
+//! use item_affinity_storage::{Artifact, CommitBody, Location, Stores, Versions};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> item_affinity_storage::Result<()> {
+//! let stores = Stores::in_memory();
+//! let versions = Versions::new(&stores, Location::parse("memory:///affinity")?, Artifact::SolutionVersion)?;
+//! assert_eq!(versions.latest().await?, None);
+//!
+//! let run = versions.begin().await?;
+//! run.put("model.json", "{}".into(), None).await?;
+//! let committed = run.commit(CommitBody { job_key: "key of the job".into(), ..CommitBody::default() }).await?;
+//! assert_eq!(committed.version, 1);
+//!
+//! let latest = versions.resolve(None).await?;
+//! assert_eq!(latest, committed);
+//! assert_eq!(versions.read_file(&latest.files[0]).await?, "{}");
+//! # Ok(())
+//! # }
+//! ```
 
 mod commit;
+mod durable;
 mod error;
 mod file_writer;
+mod folder;
 mod listing;
 mod local_walk;
 mod location;
@@ -11,6 +67,7 @@ mod parquet_input;
 mod pattern;
 mod pinned;
 mod preflight;
+mod publish;
 mod registry;
 mod run;
 mod s3;

@@ -1,31 +1,261 @@
-//! A run: the files of a version that is not committed yet.
-use crate::{Commit, CommitBody, FileEntry, FileWriter, Result};
+//! A run: files that nobody sees until they are committed as one version.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
 use bytes::Bytes;
-/// A run that writes files and may commit them as one version.
+use futures::{StreamExt, TryStreamExt};
+
+use crate::commit::{OURS, Versions};
+use crate::durable::Put;
+use crate::manifest::{check_name, sha256};
+use crate::{Artifact, Commit, CommitBody, Error, FileEntry, FileWriter, Result, publish};
+
+/// Garbage collection may remove the files of a run without a commit after this time, so it may not commit any more.
+const MAX_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// What is named in the notes that we leave.
+pub(crate) const TOOL: &str = concat!("item-affinity ", env!("CARGO_PKG_VERSION"));
+
+/// A run that writes files and may commit them as one version. All its files lie below its own id, so that nothing is
+/// ever overwritten; a run that does not commit leaves only files that no version names.
 #[derive(Debug)]
 pub struct Run {
-    /// Random, new for every start.
+    /// Random 128 bits in hex, new for every start.
     pub run_id: String,
+    pub(crate) versions: Versions,
+    pub(crate) files: Arc<Mutex<Files>>,
+    pub(crate) started: i64,
+    clock: Instant,
 }
+
+/// The files of a run.
+#[derive(Debug, Default)]
+pub(crate) struct Files {
+    /// Every name that was given out.
+    names: BTreeSet<String>,
+    /// Those that are complete.
+    entries: Vec<FileEntry>,
+}
+
+impl Files {
+    pub(crate) fn add(files: &Mutex<Self>, entry: FileEntry) {
+        files.lock().unwrap_or_else(PoisonError::into_inner).entries.push(entry);
+    }
+}
+
 impl Run {
-    /// Writes one data file at once.
-    pub async fn put(&mut self, _name: &str, _bytes: Bytes, _rows: Option<u64>) -> Result<FileEntry> {
-        todo!()
+    pub(crate) async fn begin(versions: Versions) -> Result<Self> {
+        let folder = &versions.folder;
+        if let Some(example) = folder.foreign(OURS).await? {
+            return Err(Error::OutputNotEmpty { file: versions.location().to_string(), example });
+        }
+        if let Some(disk) = folder.disk.clone() {
+            crate::folder::blocking(move || disk.make_folder(&format!("{OURS}/commits"))).await?;
+        }
+        let run = Self {
+            run_id: random_id(),
+            files: Arc::default(),
+            started: now(),
+            clock: Instant::now(),
+            versions: versions.clone(),
+        };
+        run.probe().await?;
+        let intent = serde_json::json!({
+            "format": "item-affinity-intent", "run_id": run.run_id, "started": run.started, "tool": TOOL,
+        });
+        folder.write(&run.internal("intent.json"), intent.to_string().into()).await?;
+        Ok(run)
     }
-    /// Streams one data file.
-    pub async fn writer(&mut self, _name: &str) -> Result<FileWriter> {
-        todo!()
+
+    /// Creates a name twice: a store on which the second time succeeds would let every job win.
+    async fn probe(&self) -> Result<()> {
+        let folder = &self.versions.folder;
+        let name = self.internal("probe");
+        let bytes = Bytes::from_static(b"{}");
+        // The first answer may be a false "exists" for our own write: the name is random.
+        match folder.create(&name, bytes.clone()).await {
+            Put::Created | Put::Exists => {}
+            Put::Refused(error) | Put::Unclear(error) | Put::NotDurable(error) => return Err(error),
+        }
+        let second = folder.create(&name, bytes).await;
+        folder.remove(vec![name.clone()]).await;
+        match second {
+            Put::Exists => Ok(()),
+            Put::Created => Err(Error::StoreSetting {
+                reason: "the store overwrites an object that it was asked to create only if absent".to_owned(),
+                file: folder.shown(&name),
+                cure: "use a store with conditional writes (If-None-Match), such as S3".to_owned(),
+                source: None,
+            }),
+            Put::Refused(error) | Put::Unclear(error) | Put::NotDurable(error) => Err(error),
+        }
     }
-    /// Writes one file below `_item_affinity/runs/<run_id>/`.
-    pub async fn put_internal(&mut self, _name: &str, _bytes: Bytes, _rows: Option<u64>) -> Result<FileEntry> {
-        todo!()
+
+    fn artifact(&self) -> Artifact {
+        self.versions.artifact
     }
-    /// Makes the files visible as the next version.
-    pub async fn commit(self, _body: CommitBody) -> Result<Commit> {
-        todo!()
+
+    fn internal(&self, name: &str) -> String {
+        format!("{OURS}/runs/{}/{name}", self.run_id)
     }
-    /// Removes the files of the run, as far as possible.
+
+    fn data(&self, name: &str) -> String {
+        format!("{}/{name}", self.artifact().data_folder(&self.run_id))
+    }
+
+    /// Gives out a name, once.
+    fn reserve(&self, name: &str, path: String) -> Result<String> {
+        let refuse = |reason| Error::Name { reason, name: crate::location::printable(name) };
+        check_name(name).map_err(refuse)?;
+        check_name(&path).map_err(refuse)?;
+        let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+        if name == "_SUCCESS" || !files.names.insert(path.clone()) {
+            return Err(refuse("this run already has a file of this name"));
+        }
+        Ok(path)
+    }
+
+    /// Writes one data file at once; `name` is relative to the data folder of the run, such as
+    /// `items/part-00000.parquet`.
+    ///
+    /// # Errors
+    /// [`Error::Name`] for a name that leads out of the run or was given before; what the store answered.
+    pub async fn put(&self, name: &str, bytes: Bytes, rows: Option<u64>) -> Result<FileEntry> {
+        let path = self.reserve(name, self.data(name))?;
+        self.write(path, bytes, rows).await
+    }
+
+    /// Writes one file that belongs to the version but is not data, such as `errors.parquet`, below
+    /// `_item_affinity/runs/<run_id>/`.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub async fn put_internal(&self, name: &str, bytes: Bytes, rows: Option<u64>) -> Result<FileEntry> {
+        if matches!(name, "intent.json" | "probe") {
+            return Err(Error::Name { reason: "this name is taken by the protocol", name: name.to_owned() });
+        }
+        let path = self.reserve(name, self.internal(name))?;
+        self.write(path, bytes, rows).await
+    }
+
+    async fn write(&self, path: String, bytes: Bytes, rows: Option<u64>) -> Result<FileEntry> {
+        let footer = path.ends_with(".parquet").then(|| crate::preflight(&bytes, &path).ok()).flatten();
+        let entry = FileEntry {
+            bytes: bytes.len() as u64,
+            rows,
+            row_groups: footer.map(|footer| footer.row_groups as u64),
+            sha256: sha256(&bytes),
+            version: 0,
+            path,
+        };
+        self.versions.folder.write(&entry.path, bytes).await?;
+        Files::add(&self.files, entry.clone());
+        Ok(entry)
+    }
+
+    /// Streams one data file; several writers may be open at once.
+    ///
+    /// # Errors
+    /// As [`put`](Self::put).
+    pub async fn writer(&self, name: &str) -> Result<FileWriter> {
+        let path = self.reserve(name, self.data(name))?;
+        FileWriter::open(self.versions.folder.clone(), path, Arc::clone(&self.files)).await
+    }
+
+    /// Makes the files visible as the next version, in one step.
+    ///
+    /// The commit that comes back is that of another run when that run did the same job (`job_key`) first: compare its
+    /// `run_id`. The files of this run are removed then.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when other jobs took ten numbers in a row, or the run is a week old;
+    /// [`Error::CommitUnknown`] when the answer was lost and the store cannot be asked: nothing is deleted then. After
+    /// any other error nothing is visible, and the files of the run are removed.
+    pub async fn commit(self, body: CommitBody) -> Result<Commit> {
+        let committed = self.try_commit(body).await;
+        match &committed {
+            Ok(commit) if commit.run_id == self.run_id => self.announce(commit).await,
+            Err(Error::CommitUnknown { .. }) => {}
+            Ok(_) | Err(_) => self.remove_files().await,
+        }
+        committed
+    }
+
+    async fn try_commit(&self, body: CommitBody) -> Result<Commit> {
+        if self.clock.elapsed() > MAX_AGE {
+            return Err(Error::Conflict {
+                reason: "the run is older than a week, so its files may be gone".to_owned(),
+                file: self.versions.location().to_string(),
+                run_id: self.run_id.clone(),
+                cure: "run the job again".to_owned(),
+            });
+        }
+        let mut entries = {
+            let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+            if files.entries.len() != files.names.len() {
+                return Err(Error::Bug { reason: "a file of the run was not finished".to_owned(), source: None });
+            }
+            files.entries.clone()
+        };
+        entries.sort_by(|a, b| a.path.cmp(&b.path));
+        let folder = &self.versions.folder;
+        futures::stream::iter(entries.clone())
+            .map(|entry| async move {
+                if folder.size(&entry.path).await? == Some(entry.bytes) {
+                    return Ok(());
+                }
+                Err(Error::Store {
+                    operation: "HEAD",
+                    reason: "a file of this run is gone or was cut before the commit".to_owned(),
+                    file: folder.shown(&entry.path),
+                    source: None,
+                })
+            })
+            .buffer_unordered(16)
+            .try_collect::<()>()
+            .await?;
+        let notes = [self.internal("intent.json"), crate::commit::commit_name(1)];
+        folder.sync(entries.iter().map(|entry| entry.path.clone()).chain(notes).collect()).await?;
+        publish::publish(self, body, entries).await
+    }
+
+    /// Hints for people and programs that list folders; a failure is no error.
+    async fn announce(&self, commit: &Commit) {
+        let folder = &self.versions.folder;
+        let success = serde_json::json!({ "committer": TOOL, "version": commit.version, "run_id": self.run_id });
+        let latest = serde_json::json!({
+            "version": commit.version, "run_id": self.run_id, "commit": crate::commit::commit_name(commit.version),
+        });
+        let success = folder.replace(&self.data("_SUCCESS"), success.to_string().into()).await;
+        let latest = folder.replace(&format!("{OURS}/latest.json"), latest.to_string().into()).await;
+        for error in [success, latest].into_iter().filter_map(Result::err) {
+            tracing::warn!(%error, "the version is committed, but a hint for other programs was not written");
+        }
+    }
+
+    /// Removes the files of the run, as far as possible. Open writers remove their own when they are dropped.
     pub async fn abandon(self) {
-        todo!()
+        self.remove_files().await;
     }
+
+    async fn remove_files(&self) {
+        let names: Vec<String> = {
+            let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+            files.names.iter().cloned().chain([self.internal("intent.json")]).collect()
+        };
+        self.versions.folder.remove(names).await;
+    }
+}
+
+/// 128 random bits in hex.
+pub(crate) fn random_id() -> String {
+    format!("{:032x}", rand::random::<u128>())
+}
+
+/// Epoch seconds.
+pub(crate) fn now() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
