@@ -40,7 +40,7 @@ pub struct FileWriter {
 #[derive(Debug)]
 enum Sink {
     Local(Option<File>),
-    Remote(BufWriter),
+    Remote(Box<BufWriter>),
 }
 
 impl FileWriter {
@@ -52,7 +52,8 @@ impl FileWriter {
             }
             None => {
                 let (store, target) = folder.target(&path)?;
-                Sink::Remote(BufWriter::with_capacity(store, target, PART_BYTES).with_max_concurrency(PARTS_AT_ONCE))
+                let writer = BufWriter::with_capacity(store, target, PART_BYTES);
+                Sink::Remote(Box::new(writer.with_max_concurrency(PARTS_AT_ONCE)))
             }
         };
         Ok(Self { folder, path, sink: Some(sink), hash: Sha256::new(), bytes: 0, row_groups: None, files })

@@ -24,6 +24,16 @@ fn disk() -> Place {
     Place { stores: Stores::in_memory(), location, _dir: Some(dir) }
 }
 
+/// A new folder below the location that `ITEM_AFFINITY_S3_TESTS` names, on the server that `AWS_*` describe.
+fn s3() -> Option<Place> {
+    let Ok(base) = std::env::var("ITEM_AFFINITY_S3_TESTS") else {
+        println!("skipped: ITEM_AFFINITY_S3_TESTS is not set");
+        return None;
+    };
+    let location = Location::parse(&base).unwrap().child(&format!("{:032x}", rand::random::<u128>())).unwrap();
+    Some(Place { stores: Stores::from_env(), location, _dir: None })
+}
+
 impl Place {
     fn versions(&self, artifact: Artifact) -> Versions {
         Versions::new(&self.stores, self.location.clone(), artifact).unwrap()
@@ -75,6 +85,13 @@ macro_rules! on_every_store {
     ($($law:ident),* $(,)?) => {
         mod on_memory { $(#[tokio::test] async fn $law() { super::$law(super::memory()).await })* }
         mod on_disk { $(#[tokio::test] async fn $law() { super::$law(super::disk()).await })* }
+        mod on_s3 {
+            $(#[tokio::test] async fn $law() {
+                if let Some(place) = super::s3() {
+                    super::$law(place).await;
+                }
+            })*
+        }
     };
 }
 

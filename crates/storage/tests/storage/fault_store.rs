@@ -49,7 +49,7 @@ pub(crate) struct Plan {
     pub(crate) unlisted: Option<String>,
     pub(crate) puts_seen: usize,
     pub(crate) aborted: usize,
-    late: Option<(Path, PutPayload)>,
+    pub(crate) late: Option<(Path, PutPayload)>,
 }
 
 #[derive(Debug, Clone)]
