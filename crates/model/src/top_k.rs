@@ -1,0 +1,260 @@
+//! The ranking kernel: scores of many users for a few items, and the best users of each item.
+
+use std::cmp::Ordering;
+
+use ndarray::{ArrayView1, ArrayView2};
+
+use crate::error::{Error, Result, same_length};
+use crate::linalg::product_of_rows;
+
+/// Scores compared at once before any of them is looked at: whole vectors on every CPU.
+const LANES: usize = 32;
+
+/// A user with a score.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scored {
+    /// The score.
+    pub score: f32,
+    /// Whose it is.
+    pub user_index: u32,
+}
+
+impl Scored {
+    /// Best first: score down, then user index up; total, so that no way of cutting the work shows in the result.
+    fn rank(&self, other: &Self) -> Ordering {
+        other.score.total_cmp(&self.score).then(self.user_index.cmp(&other.user_index))
+    }
+}
+
+/// Keeps the best `k` users of each item while the scores of all users stream by.
+///
+/// Buffers grow with what is kept, never ahead of it, so a large `k` costs nothing by itself.
+///
+/// ```
+/// # use item_affinity_model::TopKUsers;
+/// let mut best = TopKUsers::new(1, 2);
+/// best.push(&[0.5, 0.9, 0.1], &[0, 1, 2])?;
+/// best.push(&[0.5, 0.7], &[3, 4])?;
+/// let users: Vec<u32> = best.finish()[0].iter().map(|scored| scored.user_index).collect();
+/// assert_eq!(users, [1, 4]);
+/// # Ok::<(), item_affinity_model::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct TopKUsers {
+    k: usize,
+    candidates: Vec<Candidates>,
+}
+
+/// The candidates of one item, in no order.
+#[derive(Clone, Debug, Default)]
+struct Candidates {
+    kept: Vec<Scored>,
+    /// The k-th best at the last pruning: who does not rank before it will never be among the best k.
+    threshold: Option<Scored>,
+}
+
+impl TopKUsers {
+    /// Nobody yet, for this many items.
+    #[must_use]
+    pub fn new(items: usize, k: usize) -> Self {
+        Self { k, candidates: vec![Candidates::default(); items] }
+    }
+
+    /// Takes the scores of some users for all items. A user must not come twice.
+    ///
+    /// # Shapes
+    /// scores: items × users, row-major; user_index: users
+    /// # Errors
+    /// [`Error::Shape`]; [`Error::NotFinite`] with the row of the item for any NaN or +∞, and for −∞ as soon as it
+    /// would be kept. After an error the content is unspecified.
+    /// # Cost
+    /// One comparison per score, and about `k·log(users / k)` candidates per item when users come in no order of score.
+    pub fn push(&mut self, scores: &[f32], user_index: &[u32]) -> Result<()> {
+        same_length("scores", self.candidates.len() * user_index.len(), scores.len())?;
+        if self.k == 0 || user_index.is_empty() {
+            return Ok(());
+        }
+        for (row, (candidates, scores)) in
+            self.candidates.iter_mut().zip(scores.chunks_exact(user_index.len())).enumerate()
+        {
+            if !candidates.push(self.k, scores, user_index) {
+                return Err(Error::NotFinite { what: "a score", row, iteration: None });
+            }
+        }
+        Ok(())
+    }
+
+    /// Bytes held for candidates.
+    #[must_use]
+    pub fn allocated_bytes(&self) -> usize {
+        self.candidates.capacity() * size_of::<Candidates>()
+            + self.candidates.iter().map(|c| c.kept.capacity() * size_of::<Scored>()).sum::<usize>()
+    }
+
+    /// The best users of each item, best first, at most `k`.
+    #[must_use]
+    pub fn finish(self) -> Vec<Vec<Scored>> {
+        let finish = |mut candidates: Candidates| {
+            candidates.prune(self.k);
+            candidates.kept.sort_unstable_by(Scored::rank);
+            candidates.kept.shrink_to_fit();
+            candidates.kept
+        };
+        self.candidates.into_iter().map(finish).collect()
+    }
+}
+
+impl Candidates {
+    /// False if a score is not finite.
+    fn push(&mut self, k: usize, scores: &[f32], user_index: &[u32]) -> bool {
+        for (scores, users) in scores.chunks(LANES).zip(user_index.chunks(LANES)) {
+            if let Some(threshold) = self.threshold
+                && !any_reaches(scores, threshold.score)
+            {
+                continue;
+            }
+            for (&score, &user_index) in scores.iter().zip(users) {
+                let new = Scored { score, user_index };
+                // Every NaN and every +∞ comes here, since neither is below a threshold.
+                if !score.is_finite() && !self.threshold.is_some_and(|threshold| score < threshold.score) {
+                    return false;
+                }
+                if self.threshold.is_none_or(|threshold| new.rank(&threshold).is_lt()) {
+                    self.kept.push(new);
+                    if self.kept.len() >= k.saturating_mul(2) {
+                        self.prune(k);
+                    }
+                }
+            }
+        }
+        true
+    }
+
+    /// Keeps the best k.
+    fn prune(&mut self, k: usize) {
+        if k > 0 && self.kept.len() > k {
+            let (_, threshold, _) = self.kept.select_nth_unstable_by(k - 1, Scored::rank);
+            self.threshold = Some(*threshold);
+            self.kept.truncate(k);
+        }
+    }
+}
+
+/// Whether any score is not below the threshold; true for NaN. No branch inside, so that it becomes vector code.
+#[inline]
+fn any_reaches(scores: &[f32], threshold: f32) -> bool {
+    scores.iter().fold(0u32, |any, score| any | u32::from(!(*score < threshold))) != 0
+}
+
+/// Scores a tile of users for items: `item_factors · user_factorsᵀ`.
+///
+/// # Shapes
+/// item_factors: items × d; user_factors: users × d; scores: items × users, row-major, overwritten
+/// # Errors
+/// [`Error::Shape`]
+/// # Cost
+/// items·users·d multiply-adds on the calling thread. Tiles of 512 items and 1024 users stay in cache. A score has
+/// the same bits in every tile, for d of at least 32.
+pub fn score_tile(
+    item_factors: ArrayView2<'_, f32>,
+    user_factors: ArrayView2<'_, f32>,
+    scores: &mut [f32],
+) -> Result<()> {
+    let d = item_factors.ncols();
+    same_length("a user factor", d, user_factors.ncols())?;
+    same_length("scores", item_factors.nrows() * user_factors.nrows(), scores.len())?;
+    if scores.is_empty() || d == 0 {
+        scores.fill(0.0);
+        return Ok(());
+    }
+    let (items, users) = (item_factors.as_standard_layout(), user_factors.as_standard_layout());
+    product_of_rows(items.as_slice().unwrap_or_default(), users.as_slice().unwrap_or_default(), d, scores);
+    Ok(())
+}
+
+/// The score of one pair, added up in the order in which [`score_tile`] adds.
+#[must_use]
+pub fn dot(a: ArrayView1<'_, f32>, b: ArrayView1<'_, f32>) -> f32 {
+    a.iter().zip(b.iter()).fold(0.0, |sum, (a, b)| a.mul_add(*b, sum))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use ndarray::Array2;
+
+    fn best(k: usize, tiles: &[(&[f32], &[u32])]) -> Vec<(f32, u32)> {
+        let mut top = TopKUsers::new(1, k);
+        for (scores, users) in tiles {
+            top.push(scores, users).unwrap();
+        }
+        top.finish().remove(0).iter().map(|scored| (scored.score, scored.user_index)).collect()
+    }
+
+    #[test]
+    fn a_later_user_with_an_equal_score_and_a_lower_index_wins() {
+        let scores = [1.0; 6];
+        assert_eq!(best(2, &[(&scores, &[9, 8, 7, 6, 5, 4]), (&[1.0], &[3])]), [(1.0, 3), (1.0, 4)]);
+        assert_eq!(best(2, &[(&scores, &[1, 2, 3, 4, 5, 6]), (&[1.0], &[0])]), [(1.0, 0), (1.0, 1)]);
+    }
+
+    #[test]
+    fn fewer_users_than_k_are_all_kept_in_order() {
+        assert_eq!(best(5, &[(&[-1.0, 3.0], &[7, 2])]), [(3.0, 2), (-1.0, 7)]);
+        assert_eq!(best(0, &[(&[-1.0, 3.0], &[7, 2])]), []);
+        assert_eq!(best(3, &[]), []);
+    }
+
+    #[test]
+    fn zero_ranks_before_minus_zero_on_both_sides_of_the_threshold() {
+        assert_eq!(best(1, &[(&[-0.0, -0.0], &[0, 1]), (&[0.0], &[9])])[0].1, 9);
+        assert_eq!(best(1, &[(&[0.0, 0.0], &[8, 9]), (&[-0.0], &[0])])[0].1, 8);
+    }
+
+    #[test]
+    fn a_large_k_reserves_nothing() {
+        let mut top = TopKUsers::new(500, 5_000_000);
+        top.push(&[0.0; 500], &[0]).unwrap();
+        assert!(top.allocated_bytes() < 100_000, "{}", top.allocated_bytes());
+    }
+
+    #[test]
+    fn scores_that_are_not_finite_are_refused_wherever_they_come() {
+        for bad in [f32::NAN, -f32::NAN, f32::INFINITY] {
+            for before in [0usize, 1, 2, 40] {
+                let mut top = TopKUsers::new(2, 1);
+                let mut scores = vec![1.0; 2 * (before + 1)];
+                scores[2 * before + 1] = bad;
+                let users: Vec<u32> = (0u32..).take(before + 1).collect();
+                assert_eq!(
+                    top.push(&scores, &users),
+                    Err(Error::NotFinite { what: "a score", row: 1, iteration: None }),
+                    "{bad} after {before}"
+                );
+            }
+        }
+        assert!(TopKUsers::new(1, 1).push(&[f32::NEG_INFINITY], &[0]).is_err());
+    }
+
+    #[test]
+    fn shapes_that_contradict_are_refused() {
+        assert!(matches!(TopKUsers::new(2, 1).push(&[1.0; 3], &[0, 1]), Err(Error::Shape { expected: 4, .. })));
+        let factors = Array2::zeros((2, 3));
+        assert!(matches!(score_tile(factors.view(), factors.view(), &mut [0.0; 3]), Err(Error::Shape { .. })));
+        let other = Array2::zeros((2, 4));
+        assert!(matches!(score_tile(factors.view(), other.view(), &mut [0.0; 4]), Err(Error::Shape { .. })));
+    }
+
+    #[test]
+    fn scores_by_hand_and_one_by_one() {
+        let items = Array2::from_shape_vec((2, 2), vec![1., 2., 3., 4.]).unwrap();
+        let users = Array2::from_shape_vec((3, 2), vec![1., 0., 0., 1., 1., 1.]).unwrap();
+        let mut scores = [9.0; 6];
+        score_tile(items.view(), users.view(), &mut scores).unwrap();
+        assert_eq!(scores, [1., 2., 3., 3., 4., 7.]);
+        assert_eq!(dot(items.row(1), users.row(2)), 7.0);
+        score_tile(items.t(), items.view(), &mut scores[..4]).unwrap();
+        assert_eq!(scores[..4], [7., 15., 10., 22.]);
+    }
+}
