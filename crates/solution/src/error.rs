@@ -19,7 +19,7 @@ pub enum Error {
 
     /// The recipe or the numbers are not usable.
     #[error(transparent)]
-    Model(#[from] item_affinity_model::Error),
+    Model(item_affinity_model::Error),
 
     /// A version number that cannot be.
     #[error(
@@ -141,11 +141,20 @@ impl Error {
     /// Whether the job ended because it was asked to.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        matches!(self, Self::Cancelled | Self::Model(item_affinity_model::Error::Cancelled))
+        matches!(self, Self::Cancelled)
     }
 
     pub(crate) fn encode(source: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::Encode { source: Box::new(source) }
+    }
+}
+
+impl From<item_affinity_model::Error> for Error {
+    fn from(error: item_affinity_model::Error) -> Self {
+        match error {
+            item_affinity_model::Error::Cancelled => Self::Cancelled,
+            error => Self::Model(error),
+        }
     }
 }
 
@@ -156,7 +165,6 @@ fn model_kind(error: &item_affinity_model::Error) -> ErrorKind {
         Error::OutOfRange { .. } => ErrorKind::Usage,
         Error::NotPositiveDefinite { .. } | Error::NotFinite { .. } => ErrorKind::BadInput,
         Error::TooMany { .. } => ErrorKind::Limit,
-        Error::Cancelled => ErrorKind::Storage,
         _ => ErrorKind::Bug,
     }
 }

@@ -7,7 +7,7 @@ use ndarray::Array2;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result};
-use crate::estimate::{Size, estimate};
+use crate::estimate::Estimate;
 use crate::model_card::{EventFilter, ModelCard, ScoreKind};
 use crate::observer::{Observer, Stage};
 use crate::states::ids_sha256;
@@ -88,7 +88,8 @@ pub(crate) fn train(
     let by_user = interactions.pairs(decay)?.by_user;
     let by_item = by_user.transpose();
     watch.check()?;
-    announce(recipe, &interactions, &by_user, watch);
+    watch.observer.note(&Estimate::new(recipe, &interactions, &by_user, &by_item).to_string());
+    watch.observer.stage(Stage::new("fitting factors", "iterations", Some(recipe.iterations as u64)));
     let factors = fit(recipe, &by_user, &by_item, &mut |iteration| watch.iteration(&iteration))?;
     finite(&factors)?;
     let (item_activity, user_activity) = activity(&interactions, &by_item);
@@ -111,20 +112,6 @@ pub(crate) fn train(
         user_ids_sha256: ids_sha256(interactions.users()),
     };
     Ok(Trained { card, interactions, factors, item_activity, user_activity })
-}
-
-fn announce(recipe: &ItemAffinity, interactions: &Interactions, by_user: &Csr, watch: &Watch<'_>) {
-    let size = Size {
-        interactions: interactions.len() as u64,
-        pairs: by_user.nnz() as u64,
-        users: by_user.rows() as u64,
-        items: by_user.columns() as u64,
-        hidden_dimension: recipe.hidden_dimension as u64,
-        iterations: recipe.iterations as u64,
-        threads: rayon::current_num_threads() as u64,
-    };
-    watch.observer.note(&format!("{size}: {}", estimate(&size)));
-    watch.observer.stage(Stage::new("fitting factors", "iterations", Some(size.iterations)));
 }
 
 fn finite(factors: &Factors) -> Result<()> {

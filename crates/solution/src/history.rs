@@ -7,10 +7,10 @@ use item_affinity_model::ItemAffinity;
 use item_affinity_storage::{Artifact, Commit, CommitBody, InputFile, InputPin, Location, Stores, Versions};
 use serde::{Deserialize, Serialize};
 
+use crate::dataset::Pinned;
 use crate::error::{Error, Result};
 use crate::files::is_solution;
 use crate::model_card::{EventFilter, ModelCard, known_settings};
-use crate::source::Pinned;
 use crate::tables::{FORMAT, schemas};
 
 /// One version of a solution, as its commit tells it.
@@ -39,10 +39,12 @@ pub struct VersionSummary {
     pub interactions: u64,
     /// Distinct user-item pairs among them.
     pub pairs: u64,
-    /// Time of the newest interaction, in epoch seconds; `None` when the commit does not say.
-    pub as_of: Option<i64>,
-    /// The recipe; `None` when the commit does not say.
-    pub recipe: Option<ItemAffinity>,
+    /// Time of the newest interaction, in epoch seconds.
+    pub as_of: i64,
+    /// Number of hidden variables.
+    pub hidden_dimension: usize,
+    /// The recipe, with every setting.
+    pub recipe: ItemAffinity,
     /// Objective after the last iteration.
     pub loss: Option<f64>,
     /// Measures of quality, by name.
@@ -79,19 +81,22 @@ pub async fn versions(stores: &Stores, location: &Location) -> Result<Vec<Versio
     }
     let mut summaries = Vec::with_capacity(numbers.len());
     for number in numbers {
-        let commit = versions.read(number).await?;
-        summaries.push(summary(commit).ok_or_else(|| Error::NotASolution { location: location.to_string() })?);
+        summaries.push(summary(versions.read(number).await?, location)?);
     }
     Ok(summaries)
 }
 
-fn summary(commit: Commit) -> Option<VersionSummary> {
+fn summary(commit: Commit, location: &Location) -> Result<VersionSummary> {
     if !is_solution(&commit) {
-        return None;
+        return Err(Error::NotASolution { location: location.to_string() });
     }
-    let details = serde_json::from_value::<Details>(commit.body.details).ok();
+    let details = serde_json::from_value::<Details>(commit.body.details).map_err(|e| Error::Damaged {
+        what: format!("commit {} does not say what was trained ({e})", commit.version),
+        file: format!("_item_affinity/commits/{:020}.json", commit.version),
+        cure: "train again".to_owned(),
+    })?;
     let count = |name: &str| commit.body.counts.get(name).copied().unwrap_or_default();
-    Some(VersionSummary {
+    Ok(VersionSummary {
         version: commit.version,
         run_id: commit.run_id,
         committed_at: commit.committed_at,
@@ -103,10 +108,11 @@ fn summary(commit: Commit) -> Option<VersionSummary> {
         items: count("items"),
         interactions: count("interactions"),
         pairs: count("pairs"),
-        as_of: details.as_ref().map(|details| details.as_of),
-        loss: details.as_ref().and_then(|details| details.loss),
-        metrics: details.as_ref().map(|details| details.metrics.clone()).unwrap_or_default(),
-        recipe: details.map(|details| details.recipe),
+        as_of: details.as_of,
+        hidden_dimension: details.recipe.hidden_dimension,
+        recipe: details.recipe,
+        loss: details.loss,
+        metrics: details.metrics,
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use item_affinity_ingest::TimestampUnit;
 use item_affinity_model::ItemAffinity;
 use item_affinity_storage::InputFile;
 use serde::Serialize;
@@ -19,7 +20,8 @@ pub(crate) struct JobKey<'a> {
     pub(crate) items: Vec<Pin<'a>>,
     pub(crate) users: Vec<Pin<'a>>,
     pub(crate) columns: BTreeMap<&'a str, &'a str>,
-    pub(crate) events: &'a EventFilter,
+    pub(crate) events: EventFilter,
+    pub(crate) timestamp_unit: Option<TimestampUnit>,
     pub(crate) recipe: &'a ItemAffinity,
 }
 
@@ -53,5 +55,57 @@ impl JobKey<'_> {
     pub(crate) fn sha256(&self) -> Result<String> {
         let text = serde_json::to_vec(self).map_err(Error::encode)?;
         Ok(hex(&Sha256::digest(text)))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    fn pin<'a>(url: &'a str, bytes: u64, etag: &'a str) -> Pin<'a> {
+        Pin { url, bytes, etag: Some(etag), last_modified: None }
+    }
+
+    fn key(change: impl FnOnce(&mut JobKey<'_>)) -> String {
+        let recipe = ItemAffinity::default();
+        let mut key = JobKey {
+            format_version: "1.0",
+            interactions: vec![pin("s3://lake/a", 10, "x"), pin("s3://lake/b", 20, "y")],
+            items: Vec::new(),
+            users: Vec::new(),
+            columns: BTreeMap::new(),
+            events: EventFilter::default(),
+            timestamp_unit: None,
+            recipe: &recipe,
+        };
+        change(&mut key);
+        key.sha256().unwrap()
+    }
+
+    #[test]
+    fn everything_that_changes_the_result_changes_the_key() {
+        let other = ItemAffinity { seed: 2, ..ItemAffinity::default() };
+        let keys = [
+            key(|_| ()),
+            key(|key| key.format_version = "1.1"),
+            key(|key| key.interactions[0] = pin("s3://lake/c", 10, "x")),
+            key(|key| key.interactions[0] = pin("s3://lake/a", 11, "x")),
+            key(|key| key.interactions[0] = pin("s3://lake/a", 10, "z")),
+            key(|key| drop(key.interactions.pop())),
+            key(|key| key.items = vec![pin("s3://lake/i", 1, "i")]),
+            key(|key| key.users = vec![pin("s3://lake/i", 1, "i")]),
+            key(|key| key.columns = BTreeMap::from([("USER_ID", "household")])),
+            key(|key| key.events.event_types.push("view".to_owned())),
+            key(|key| key.events.event_value_threshold = Some(0.0)),
+            key(|key| key.events.event_weights = BTreeMap::from([("view".to_owned(), 2.0)])),
+            key(|key| key.events.value_as_weight = true),
+            key(|key| key.timestamp_unit = Some(TimestampUnit::Milliseconds)),
+            key(|key| key.recipe = Box::leak(Box::new(other))),
+        ];
+        let distinct: std::collections::BTreeSet<_> = keys.iter().collect();
+        assert_eq!(distinct.len(), keys.len());
+        assert_eq!(keys[0], key(|_| ()));
+        assert_eq!(keys[0].len(), 64);
     }
 }

@@ -1,8 +1,10 @@
 //! Trained solution versions: train, open and evaluate them.
 
 mod compute;
+mod dataset;
 mod error;
 mod estimate;
+mod evaluate;
 mod files;
 mod fit;
 mod history;
@@ -11,14 +13,15 @@ mod load;
 mod model_card;
 mod observer;
 mod reference;
-mod source;
 mod states;
 mod tables;
 mod train;
 mod version;
 mod write;
 
+pub use dataset::{Dataset, data_report};
 pub use error::{Error, Result};
+pub use evaluate::{EvaluationJob, EvaluationReport};
 pub use history::{VersionSummary, versions};
 pub use model_card::{EventFilter, ModelCard, ScoreKind};
 pub use observer::{Observer, Silent, Stage};

@@ -103,7 +103,10 @@ async fn read_table(reader: &VersionReader, table: Table, parts: &[Part], card: 
     let hidden_dimension = card.recipe.hidden_dimension;
     let rows = parts.iter().map(|part| part.rows as usize).sum();
     let mut columns = StateColumns::with_capacity(table, hidden_dimension, rows);
-    let mut fetched = stream::iter(parts).map(|part| reader.parquet(&part.entry)).buffered(FETCHED_AHEAD);
+    // Owned entries: a closure over references would keep the whole future from being sent between threads.
+    let entries: Vec<_> = parts.iter().map(|part| part.entry.clone()).collect();
+    let fetch = |entry| async move { reader.parquet(&entry).await };
+    let mut fetched = stream::iter(entries).map(fetch).buffered(FETCHED_AHEAD);
     for part in parts {
         let Some(bytes) = fetched.try_next().await? else { break };
         let rows = u64::from(part.rows);

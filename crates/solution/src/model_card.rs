@@ -27,6 +27,8 @@ pub struct EventFilter {
     pub event_value_threshold: Option<f64>,
     /// Weight of an interaction by its event type; 1 for a type that is not named.
     pub event_weights: BTreeMap<String, f32>,
+    /// Whether an interaction counts its EVENT_VALUE.
+    pub value_as_weight: bool,
 }
 
 /// The model card of a solution version, as it stands in `model.json`.
@@ -131,4 +133,76 @@ pub(crate) fn known_settings<'de, D: Deserializer<'de>>(deserializer: D) -> Resu
     let known = serde_json::to_value(ItemAffinity::default()).map_err(D::Error::custom)?;
     settings.retain(|name, _| known.get(name).is_some());
     serde_json::from_value(settings.into()).map_err(D::Error::custom)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use super::*;
+
+    fn card() -> ModelCard {
+        let (format, format_version) = ModelCard::current_format();
+        ModelCard {
+            format,
+            format_version,
+            tool: ModelCard::this_tool(),
+            recipe: ItemAffinity { half_life_days: Some(30.5), ..ItemAffinity::default() },
+            score: ScoreKind::Affinity,
+            events: EventFilter { event_types: vec!["view".to_owned()], ..EventFilter::default() },
+            as_of: 1_700_000_000,
+            users: 3,
+            items: 2,
+            interactions: 9,
+            pairs: 5,
+            // A value that the quick way of reading floats gets wrong in the last place.
+            loss: vec![51.248_172_317_833_045, 1.0 / 3.0],
+            metrics: BTreeMap::from([("recall_at_1_percent".to_owned(), 0.25)]),
+            item_ids_sha256: "aa".to_owned(),
+            user_ids_sha256: "bb".to_owned(),
+        }
+    }
+
+    fn changed(change: impl FnOnce(&mut serde_json::Value)) -> Result<ModelCard, CardFault> {
+        let mut value = serde_json::to_value(card()).unwrap();
+        change(&mut value);
+        ModelCard::from_json(&serde_json::to_vec(&value).unwrap())
+    }
+
+    #[test]
+    fn a_card_is_read_back_as_it_was_written() {
+        let text = card().to_json().unwrap();
+        assert_eq!(ModelCard::from_json(&text).unwrap(), card());
+        assert!(text.ends_with(b"}\n"));
+    }
+
+    #[test]
+    fn other_majors_are_told_by_their_version() {
+        for version in ["2.0", "0.9", "10.1", "1", "new"] {
+            let outcome = changed(|card| card["format_version"] = version.into());
+            assert_eq!(outcome, Err(CardFault::Version(version.to_owned())));
+        }
+        assert_eq!(changed(|card| card["format_version"] = "1.12".into()).unwrap().format_version, "1.12");
+    }
+
+    #[test]
+    fn unknown_fields_and_settings_are_passed_over() {
+        let outcome = changed(|card| {
+            card["horizon"] = "28d".into();
+            card["recipe"]["ridge"] = 7.into();
+        });
+        assert_eq!(outcome, Ok(card()));
+    }
+
+    #[test]
+    fn missing_fields_are_damage() {
+        for field in ["format", "recipe", "users", "loss", "item_ids_sha256"] {
+            let outcome = changed(|card| {
+                card.as_object_mut().unwrap().remove(field);
+            });
+            assert!(matches!(outcome, Err(CardFault::Damaged(_))), "{field}");
+        }
+        for text in ["", "[]", "PAR1", "{\"format\": 1}"] {
+            assert!(matches!(ModelCard::from_json(text.as_bytes()), Err(CardFault::Damaged(_))), "{text}");
+        }
+    }
 }

@@ -189,3 +189,74 @@ pub(crate) fn writer_properties() -> WriterProperties {
         .set_column_statistics_enabled(ColumnPath::from(column::FACTOR), EnabledStatistics::None)
         .build()
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod tests {
+    use arrow::buffer::Buffer;
+
+    use super::*;
+
+    fn array(bytes: Buffer) -> FixedSizeBinaryArray {
+        FixedSizeBinaryArray::try_new(8, bytes, None).unwrap()
+    }
+
+    fn bytes(values: &[f32]) -> Vec<u8> {
+        values.iter().flat_map(|value| value.to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn aligned_factors_are_not_copied() {
+        let values = factor_values_of(array(Buffer::from_vec(vec![1.0f32, -2.0, 3.5, 0.0])));
+        assert_eq!(values, (vec![1.0, -2.0, 3.5, 0.0], true));
+    }
+
+    #[test]
+    fn a_slice_of_an_array_gives_its_own_rows() {
+        let whole = array(Buffer::from_vec(vec![1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0]));
+        assert_eq!(factor_values_of(whole.slice(1, 1)), (vec![3.0, 4.0], true));
+        assert_eq!(factor_values_of(whole.slice(3, 0)).0, Vec::<f32>::new());
+    }
+
+    #[test]
+    fn factors_off_a_multiple_of_four_are_copied_right() {
+        let mut shifted = vec![0u8];
+        shifted.extend(bytes(&[1.0, -2.0, 3.5, f32::MIN_POSITIVE]));
+        let shifted = Buffer::from_vec(shifted).slice(1);
+        assert_eq!(factor_values_of(array(shifted)), (vec![1.0, -2.0, 3.5, f32::MIN_POSITIVE], false));
+    }
+
+    fn factor_values_of(array: FixedSizeBinaryArray) -> (Vec<f32>, bool) {
+        let values = factor_values(&array);
+        let borrowed = matches!(values, Cow::Borrowed(_));
+        (values.into_owned(), borrowed)
+    }
+
+    #[test]
+    fn users_are_cut_into_at_least_sixteen_parts_of_bounded_size() {
+        for (users, rows, parts) in [
+            (1, 4_096, 1),
+            (4_096, 4_096, 1),
+            (4_097, 4_096, 2),
+            (65_536, 4_096, 16),
+            (160_000, 10_000, 16),
+            (1_048_576, 65_536, 16),
+            (3_000_000, 65_536, 46),
+        ] {
+            assert_eq!(Table::Users.rows_per_part(users), rows, "{users}");
+            assert_eq!(users.div_ceil(rows), parts, "{users}");
+        }
+        assert_eq!(Table::Items.rows_per_part(1_000), PART_MAX);
+    }
+
+    #[test]
+    fn names_of_parts_sort_in_their_order() {
+        assert_eq!(Table::Users.part_name(3), "users/part-00003.parquet");
+        assert!(Table::Users.part_name(9) < Table::Users.part_name(10));
+    }
+
+    #[test]
+    fn version_constant_is_of_the_major_that_is_read() {
+        assert_eq!(FORMAT_VERSION.split_once('.').unwrap().0, FORMAT_MAJOR.to_string());
+    }
+}

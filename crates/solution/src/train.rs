@@ -9,6 +9,7 @@ use item_affinity_storage::{Artifact, CommitBody, ErrorKind, Location, Run, Stor
 use tokio_util::sync::CancellationToken;
 
 use crate::compute::{blocking, pool};
+use crate::dataset::{Data, Dataset, Pinned};
 use crate::error::{Error, Result};
 use crate::files::VersionReader;
 use crate::fit::{Watch, train};
@@ -16,7 +17,6 @@ use crate::history::commit_body;
 use crate::model_card::ModelCard;
 use crate::observer::{Observer, Silent, Stage};
 use crate::reference::SolutionRef;
-use crate::source::{Data, Pinned, Source};
 use crate::write::write;
 
 /// Trains a solution version: reads Interactions, fits the factors, and commits them as the next version.
@@ -38,7 +38,8 @@ use crate::write::write;
 /// ```
 #[must_use = "a job does nothing until it is run"]
 pub struct TrainingJob {
-    source: Source,
+    dataset: Dataset,
+    allow_small_data: bool,
     recipe: ItemAffinity,
     solution: Option<String>,
     stores: Option<Stores>,
@@ -81,8 +82,14 @@ pub struct PhaseSeconds {
 impl TrainingJob {
     /// A job over the interactions of a file, a folder or a glob.
     pub fn new(interactions: impl Into<String>) -> Self {
+        Self::of(Dataset::of(interactions))
+    }
+
+    /// A job over data that is described elsewhere.
+    pub fn of(dataset: Dataset) -> Self {
         Self {
-            source: Source::of(interactions),
+            dataset,
+            allow_small_data: false,
             recipe: ItemAffinity::default(),
             solution: None,
             stores: None,
@@ -95,55 +102,55 @@ impl TrainingJob {
 
     /// Adds the interactions of another location.
     pub fn interactions(mut self, location: impl Into<String>) -> Self {
-        self.source.interactions.push(location.into());
+        self.dataset.interactions.push(location.into());
         self
     }
 
     /// Adds the items of a location; they are reported on, and not yet trained on.
     pub fn items(mut self, location: impl Into<String>) -> Self {
-        self.source.items.push(location.into());
+        self.dataset.items.push(location.into());
         self
     }
 
     /// Adds the users of a location; they are reported on, and not yet trained on.
     pub fn users(mut self, location: impl Into<String>) -> Self {
-        self.source.users.push(location.into());
+        self.dataset.users.push(location.into());
         self
     }
 
     /// Says which columns go by other names.
     pub fn columns(mut self, columns: ColumnMapping) -> Self {
-        self.source.columns = columns;
+        self.dataset.columns = columns;
         self
     }
 
     /// Trains only on these event types.
     pub fn event_types<T: Into<String>>(mut self, types: impl IntoIterator<Item = T>) -> Self {
-        self.source.events.event_types = types.into_iter().map(Into::into).collect();
+        self.dataset.event_types = types.into_iter().map(Into::into).collect();
         self
     }
 
     /// Trains only on interactions with at least this EVENT_VALUE.
     pub fn event_value_threshold(mut self, threshold: Option<f64>) -> Self {
-        self.source.events.event_value_threshold = threshold;
+        self.dataset.event_value_threshold = threshold;
         self
     }
 
     /// Weighs interactions by their event type; a type that is not named weighs 1.
     pub fn event_weights<T: Into<String>>(mut self, weights: impl IntoIterator<Item = (T, f32)>) -> Self {
-        self.source.events.event_weights = weights.into_iter().map(|(name, weight)| (name.into(), weight)).collect();
+        self.dataset.event_weights = weights.into_iter().map(|(name, weight)| (name.into(), weight)).collect();
         self
     }
 
     /// Sets the share of rows that may be unusable before the job stops.
     pub fn max_bad_row_share(mut self, share: f64) -> Self {
-        self.source.max_bad_row_share = Some(share);
+        self.dataset.max_bad_row_share = Some(share);
         self
     }
 
     /// Turns refusals of too little data into warnings.
     pub fn allow_small_data(mut self, allow: bool) -> Self {
-        self.source.allow_small_data = allow;
+        self.allow_small_data = allow;
         self
     }
 
@@ -212,18 +219,18 @@ impl TrainingJob {
         self.recipe.validate()?;
         let solution = self.solution.as_deref().ok_or(Error::NoSolutionLocation)?;
         let solution = Location::parse(solution)?;
-        self.source.keep_output_outside(&solution)?;
+        self.dataset.keep_output_outside(&solution)?;
         let stores = self.stores.clone().unwrap_or_else(Stores::from_env);
         let versions = Versions::new(&stores, solution.clone(), Artifact::SolutionVersion)?;
 
-        let pinned = self.or_cancelled(self.source.pin(&stores)).await?;
+        let pinned = self.or_cancelled(self.dataset.pin(&stores)).await?;
         if !self.force
             && let Some(report) = self.already_done(&stores, &versions, &pinned).await?
         {
             return Ok(report);
         }
-        let mut run = versions.begin().await?;
-        match self.train_into(&mut run, &stores, pinned).await {
+        let run = versions.begin().await?;
+        match self.train_into(&run, &stores, pinned).await {
             Ok(done) => self.commit(run, solution, done).await,
             Err(error) => {
                 run.abandon().await;
@@ -251,7 +258,7 @@ impl TrainingJob {
         pinned: &Pinned,
     ) -> Result<Option<TrainingReport>> {
         let Some(newest) = versions.latest().await? else { return Ok(None) };
-        if newest.body.job_key != self.source.job_key(pinned, &self.recipe)? {
+        if newest.body.job_key != self.dataset.job_key(pinned, &self.recipe)? {
             return Ok(None);
         }
         let reader = VersionReader::new(stores, versions.location(), newest)?;
@@ -271,19 +278,21 @@ impl TrainingJob {
         Ok(Some(TrainingReport { solution, version, already_done: true, data: None, model, seconds }))
     }
 
-    async fn train_into(&self, run: &mut Run, stores: &Stores, pinned: Pinned) -> Result<Done> {
+    async fn train_into(&self, run: &Run, stores: &Stores, pinned: Pinned) -> Result<Done> {
         let mut seconds = PhaseSeconds::default();
         // Stops the threads of the fit also when somebody drops this future.
         let stop = self.cancellation.child_token();
         let _stop_on_drop = stop.clone().drop_guard();
 
         let clock = Instant::now();
-        let Data { ingested, report } = self.or_cancelled(self.source.read(stores, self.observer.as_ref())).await?;
+        let reading = self.dataset.read(stores, self.threads, self.observer.as_ref());
+        let Data { ingested, report } = self.or_cancelled(reading).await?;
+        report.refusal(self.allow_small_data)?;
         let Ingested { interactions, inputs, counts, .. } = ingested;
         seconds.read = clock.elapsed().as_secs_f64();
 
         let clock = Instant::now();
-        let (recipe, events, observer) = (self.recipe.clone(), self.source.events.clone(), Arc::clone(&self.observer));
+        let (recipe, events, observer) = (self.recipe.clone(), self.dataset.events(), Arc::clone(&self.observer));
         let (threads, token) = (pool(self.threads)?, stop.clone());
         let fitted = blocking("the fit", move || {
             let watch = Watch { observer: observer.as_ref(), cancellation: &token };
@@ -299,7 +308,7 @@ impl TrainingJob {
         seconds.write = clock.elapsed().as_secs_f64();
         // What was really read: files may have come between the listing and the reading.
         let pinned = Pinned { interactions: inputs, ..pinned };
-        let job_key = self.source.job_key(&pinned, &self.recipe)?;
+        let job_key = self.dataset.job_key(&pinned, &self.recipe)?;
         let body = commit_body(job_key, &pinned, &counts, &trained.card)?;
         Ok(Done { body, data: report, model: trained.card.clone(), seconds })
     }
@@ -307,13 +316,15 @@ impl TrainingJob {
     async fn commit(&self, run: Run, solution: Location, done: Done) -> Result<TrainingReport> {
         let clock = Instant::now();
         self.observer.stage(Stage::new("committing", "commits", Some(1)));
+        let run_id = run.run_id.clone();
         let commit = run.commit(done.body).await?;
         let mut seconds = done.seconds;
         seconds.write += clock.elapsed().as_secs_f64();
         Ok(TrainingReport {
             solution: SolutionRef { location: solution, version: Some(commit.version) },
             version: commit.version,
-            already_done: false,
+            // Another run may have committed the same job while this one was at it.
+            already_done: commit.run_id != run_id,
             data: Some(done.data),
             model: done.model,
             seconds,

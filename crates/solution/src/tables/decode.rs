@@ -138,12 +138,12 @@ fn declared_sizes(
         for &at in wanted {
             let chunk = group.column(at);
             if chunk.compression() != Compression::UNCOMPRESSED || chunk.dictionary_page_offset().is_some() {
-                return Err(format!("column {} is not plain", chunk.column_path()));
+                return Err(format!("column {} is not plain", chunk.column_path().string()));
             }
             if usize::try_from(chunk.uncompressed_size()).is_ok_and(|declared| declared <= size) {
                 continue;
             }
-            return Err(format!("column {} declares more bytes than the file has", chunk.column_path()));
+            return Err(format!("column {} declares more bytes than the file has", chunk.column_path().string()));
         }
     }
     Ok(())
@@ -217,5 +217,211 @@ impl RowCheck {
             return Err("a factor is not a finite number".to_owned());
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::panic)]
+mod tests {
+    use arrow::array::{ArrayRef, StringArray};
+    use arrow::buffer::Buffer;
+    use item_affinity_model::Vocabulary;
+    use item_affinity_storage::preflight;
+    use ndarray::Array2;
+    use parquet::arrow::ArrowWriter;
+    use parquet::file::properties::WriterProperties;
+
+    use super::*;
+    use crate::tables::encode::StateTable;
+    use crate::tables::writer_properties;
+
+    const ROWS: usize = 20;
+    const DIMENSION: usize = 32;
+    const EXPECTED: Expected =
+        Expected { table: Table::Users, hidden_dimension: DIMENSION, rows: ROWS as u64, first_index: 0 };
+
+    fn sound() -> Bytes {
+        let ids = Vocabulary::from_sorted((0..ROWS).map(|row| format!("user-{row:02}"))).unwrap();
+        let factors = Array2::from_shape_fn((ROWS, DIMENSION), |(row, column)| (row * 100 + column) as f32);
+        let counts = vec![3; ROWS];
+        let table = StateTable {
+            table: Table::Users,
+            ids: &ids,
+            factors: factors.view(),
+            interactions: &counts,
+            users: None,
+            last_interaction: &counts,
+        };
+        table.encode(0..ROWS).unwrap()
+    }
+
+    fn batch() -> RecordBatch {
+        let mut reader = ParquetRecordBatchReaderBuilder::try_new(sound()).unwrap().build().unwrap();
+        reader.next().unwrap().unwrap()
+    }
+
+    fn written(batch: &RecordBatch, properties: WriterProperties) -> Bytes {
+        let mut file = Vec::new();
+        let mut writer = ArrowWriter::try_new(&mut file, batch.schema(), Some(properties)).unwrap();
+        writer.write(batch).unwrap();
+        writer.close().unwrap();
+        file.into()
+    }
+
+    /// The sound rows with one column in place of another one.
+    fn with(name: &str, array: ArrayRef) -> Bytes {
+        let batch = batch();
+        let schema = batch.schema();
+        let columns = schema.fields().iter().zip(batch.columns()).map(|(field, column)| {
+            let column = if field.name() == name { &array } else { column };
+            (field.name().clone(), Arc::clone(column), false)
+        });
+        written(&RecordBatch::try_from_iter_with_nullable(columns.collect::<Vec<_>>()).unwrap(), writer_properties())
+    }
+
+    fn factors(change: impl FnOnce(&mut Vec<f32>)) -> ArrayRef {
+        let mut values = vec![1.0f32; ROWS * DIMENSION];
+        change(&mut values);
+        let width = i32::try_from(4 * DIMENSION).unwrap();
+        Arc::new(FixedSizeBinaryArray::try_new(width, Buffer::from_vec(values), None).unwrap())
+    }
+
+    fn ids(change: impl FnOnce(&mut Vec<String>)) -> ArrayRef {
+        let mut ids = (0..ROWS).map(|row| format!("user-{row:02}")).collect();
+        change(&mut ids);
+        Arc::new(StringArray::from(ids))
+    }
+
+    fn read(bytes: &Bytes) -> Result<usize, Damage> {
+        let mut rows = 0;
+        read_states(bytes, EXPECTED, |states| {
+            rows += states.ids.len();
+            Ok(())
+        })?;
+        Ok(rows)
+    }
+
+    #[track_caller]
+    fn refused(bytes: &Bytes, words: &str) {
+        preflight(bytes, "part").unwrap();
+        let damage = read(bytes).unwrap_err();
+        assert!(damage.contains(words), "{damage}");
+    }
+
+    #[test]
+    fn encoded_rows_are_decoded() {
+        let mut seen = Vec::new();
+        read_states(&sound(), EXPECTED, |rows| {
+            seen.extend(factor_values(&rows.factors).iter().copied());
+            assert_eq!(rows.ids.value(7), "user-07");
+            assert_eq!(rows.last_interaction.value(7), 3_000);
+            Ok(())
+        })
+        .unwrap();
+        let expected: Vec<f32> =
+            (0..ROWS).flat_map(|row| (0..DIMENSION).map(move |column| (row * 100 + column) as f32)).collect();
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn factors_that_are_not_finite_are_refused() {
+        for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            refused(&with("factor", factors(|values| values[100] = value)), "not a finite number");
+        }
+        assert_eq!(read(&with("factor", factors(|_| ()))), Ok(ROWS));
+    }
+
+    #[test]
+    fn ids_that_do_not_ascend_are_refused() {
+        refused(&with("user_id", ids(|ids| ids.swap(3, 4))), "user_id is not strictly ascending");
+        refused(&with("user_id", ids(|ids| ids[9] = ids[8].clone())), "user_id is not strictly ascending");
+        assert_eq!(read(&with("user_id", ids(|ids| ids[0] = String::new()))), Ok(ROWS));
+    }
+
+    #[test]
+    fn indexes_that_do_not_count_up_from_the_first_are_refused() {
+        let indexes = UInt32Array::from_iter_values((0..20).map(|index| if index < 10 { index } else { index + 1 }));
+        refused(&with("user_index", Arc::new(indexes)), "does not count up");
+        let expected = Expected { first_index: 1, ..EXPECTED };
+        assert!(read_states(&sound(), expected, |_| Ok(())).unwrap_err().contains("does not count up"));
+    }
+
+    #[test]
+    fn negative_counts_are_refused() {
+        let counts = Int64Array::from_iter_values((0..20).map(|row| 5 - row));
+        refused(&with("interactions", Arc::new(counts)), "a count is negative");
+    }
+
+    #[test]
+    fn factors_of_another_dimension_are_refused() {
+        let expected = Expected { hidden_dimension: 33, ..EXPECTED };
+        let damage = read_states(&sound(), expected, |_| Ok(())).unwrap_err();
+        assert_eq!(damage, "factors of 128 bytes, 132 expected (4 times hidden_dimension)");
+    }
+
+    #[test]
+    fn other_row_counts_are_refused_before_anything_is_decoded() {
+        for rows in [0, 19, 21, u64::MAX] {
+            let mut visited = false;
+            let outcome = read_states(&sound(), Expected { rows, ..EXPECTED }, |_| {
+                visited = true;
+                Ok(())
+            });
+            assert_eq!(outcome.unwrap_err(), format!("20 rows declared, {rows} expected"));
+            assert!(!visited);
+        }
+    }
+
+    #[test]
+    fn a_missing_or_mistyped_column_is_refused_by_name() {
+        let batch = batch();
+        let without = batch.project(&[0, 1, 3, 4]).unwrap();
+        refused(&written(&without, writer_properties()), "column factor is missing");
+        let text: ArrayRef = Arc::new(StringArray::from(vec!["3"; ROWS]));
+        refused(&with("interactions", text), "column interactions is Utf8, Int64 expected");
+    }
+
+    #[test]
+    fn a_column_that_may_hold_nulls_is_refused() {
+        let batch = batch();
+        let schema = batch.schema();
+        let columns = schema.fields().iter().zip(batch.columns()).map(|(f, c)| (f.name().clone(), Arc::clone(c), true));
+        let nullable = RecordBatch::try_from_iter_with_nullable(columns.collect::<Vec<_>>()).unwrap();
+        refused(&written(&nullable, writer_properties()), "column user_id may hold nulls");
+    }
+
+    #[test]
+    fn compressed_or_dictionary_columns_are_refused() {
+        let compressed = WriterProperties::builder().set_dictionary_enabled(false).set_compression(Compression::SNAPPY);
+        refused(&written(&batch(), compressed.build()), "column user_id is not plain");
+        refused(&written(&batch(), WriterProperties::builder().build()), "column user_id is not plain");
+    }
+
+    #[test]
+    fn an_unknown_column_is_passed_over() {
+        let batch = batch();
+        let extra: ArrayRef = Arc::new(StringArray::from(vec!["later"; ROWS]));
+        let mut columns = vec![("activity".to_owned(), extra, false)];
+        columns.extend(
+            batch.schema().fields().iter().zip(batch.columns()).map(|(f, c)| (f.name().clone(), Arc::clone(c), false)),
+        );
+        let wider = RecordBatch::try_from_iter_with_nullable(columns).unwrap();
+        assert_eq!(read(&written(&wider, writer_properties())), Ok(ROWS));
+    }
+
+    #[test]
+    fn flipped_bits_behind_a_right_checksum_give_an_answer_and_no_panic() {
+        let sound = sound();
+        let mut refused = 0;
+        for at in 0..sound.len() {
+            let mut damaged = sound.to_vec();
+            damaged[at] ^= 1 << (at % 8);
+            let damaged = Bytes::from(damaged);
+            if preflight(&damaged, "part").is_err() || read(&damaged).is_err() {
+                refused += 1;
+            }
+        }
+        // Other factors and counts cannot be told from right ones without the checksum; the structure can.
+        assert!(refused > sound.len() / 20, "{refused} of {}", sound.len());
     }
 }

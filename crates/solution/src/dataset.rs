@@ -1,0 +1,170 @@
+//! The data of a job: which files, which columns, which events.
+
+use item_affinity_ingest::{
+    ColumnMapping, DataReport, Dataset as MetadataOf, Ingested, InteractionsSource, Metadata, ReadProgress,
+    TimestampUnit, read_interactions, read_metadata,
+};
+use item_affinity_model::ItemAffinity;
+use item_affinity_storage::{InputFile, Location, Stores, list_parquet};
+
+use crate::error::{Error, Result};
+use crate::job_key::{JobKey, pins};
+use crate::model_card::EventFilter;
+use crate::observer::{Observer, Stage};
+use crate::tables::FORMAT_VERSION;
+
+/// The data of a job, as a person names it: locations are texts that are read when the job runs.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Dataset {
+    /// Files, folders or globs of Interactions.
+    pub interactions: Vec<String>,
+    /// Files, folders or globs of Items; they are reported on, and not yet trained on.
+    pub items: Vec<String>,
+    /// Files, folders or globs of Users; they are reported on, and not yet trained on.
+    pub users: Vec<String>,
+    /// Columns that go by other names.
+    pub columns: ColumnMapping,
+    /// Event types that count; empty for all.
+    pub event_types: Vec<String>,
+    /// The least EVENT_VALUE that counts.
+    pub event_value_threshold: Option<f64>,
+    /// What an event counts by its type; a type that is not named counts 1.
+    pub event_weights: Vec<(String, f32)>,
+    /// Whether EVENT_VALUE is a weight, not only a threshold.
+    pub value_as_weight: bool,
+    /// The unit of integer times, when it is not to be detected.
+    pub timestamp_unit: Option<TimestampUnit>,
+    /// The share of rows that may be rejected for any reason; without it the limits are those of ingest.
+    pub max_bad_row_share: Option<f64>,
+}
+
+/// The objects that were found for a job, before anything is read.
+pub(crate) struct Pinned {
+    pub(crate) interactions: Vec<InputFile>,
+    pub(crate) items: Vec<InputFile>,
+    pub(crate) users: Vec<InputFile>,
+}
+
+/// What was read, and what the report says about it.
+pub(crate) struct Data {
+    pub(crate) ingested: Ingested,
+    pub(crate) report: DataReport,
+}
+
+/// Reads the data of a job and says what it is like, without training on it.
+///
+/// Too little data is no error here: ask [`DataReport::refusal`].
+///
+/// # Errors
+/// [`Error::Ingest`] for data that cannot be used, [`Error::Storage`] when it cannot be read.
+pub async fn data_report(stores: &Stores, dataset: &Dataset, observer: &dyn Observer) -> Result<DataReport> {
+    Ok(dataset.read(stores, None, observer).await?.report)
+}
+
+impl Dataset {
+    pub(crate) fn of(interactions: impl Into<String>) -> Self {
+        Self { interactions: vec![interactions.into()], ..Self::default() }
+    }
+
+    /// Refuses a solution whose files the next training would take for interactions.
+    pub(crate) fn keep_output_outside(&self, solution: &Location) -> Result<()> {
+        for interactions in self.interaction_locations()? {
+            let inside = solution.path().prefix_matches(interactions.path());
+            if inside && solution.store_url() == interactions.store_url() {
+                let (solution, interactions) = (solution.to_string(), interactions.to_string());
+                return Err(Error::OutputInInput { solution, interactions });
+            }
+        }
+        Ok(())
+    }
+
+    /// The locations of the interactions.
+    pub(crate) fn interaction_locations(&self) -> Result<Vec<Location>> {
+        locations(&self.interactions)
+    }
+
+    /// Lists the objects that would be read now.
+    pub(crate) async fn pin(&self, stores: &Stores) -> Result<Pinned> {
+        Ok(Pinned {
+            interactions: list(stores, &self.interactions).await?,
+            items: list(stores, &self.items).await?,
+            users: list(stores, &self.users).await?,
+        })
+    }
+
+    /// Reads everything and makes the report.
+    pub(crate) async fn read(&self, stores: &Stores, threads: Option<usize>, observer: &dyn Observer) -> Result<Data> {
+        observer.stage(Stage::new("reading interactions", "rows", None));
+        let progress = |progress: ReadProgress| observer.advance(progress.rows, Some(progress.total_rows));
+        let ingested = read_interactions(stores, &self.source(threads)?, &progress).await?;
+        let items = self.metadata(stores, MetadataOf::Items, &self.items).await?;
+        let users = self.metadata(stores, MetadataOf::Users, &self.users).await?;
+        let report = DataReport::new(&ingested, items.as_ref(), users.as_ref());
+        for warning in &ingested.warnings {
+            observer.warning(&warning.to_string());
+        }
+        Ok(Data { ingested, report })
+    }
+
+    fn source(&self, threads: Option<usize>) -> Result<InteractionsSource> {
+        let mut source = InteractionsSource::new(self.interaction_locations()?);
+        if let Some(share) = self.max_bad_row_share {
+            source = source.max_bad_rows(share);
+        }
+        source.columns = self.columns.clone();
+        source.event_types = self.event_types.clone();
+        source.event_value_threshold = self.event_value_threshold;
+        source.event_weights = self.event_weights.clone();
+        source.value_as_weight = self.value_as_weight;
+        source.timestamp_unit = self.timestamp_unit;
+        source.threads = threads;
+        Ok(source)
+    }
+
+    /// The rules by which interactions count, in one order whatever order they were given in.
+    pub(crate) fn events(&self) -> EventFilter {
+        let mut event_types = self.event_types.clone();
+        event_types.sort_unstable();
+        event_types.dedup();
+        EventFilter {
+            event_types,
+            event_value_threshold: self.event_value_threshold,
+            event_weights: self.event_weights.iter().cloned().collect(),
+            value_as_weight: self.value_as_weight,
+        }
+    }
+
+    async fn metadata(&self, stores: &Stores, of: MetadataOf, texts: &[String]) -> Result<Option<Metadata>> {
+        if texts.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(read_metadata(stores, of, &locations(texts)?, &self.columns).await?))
+    }
+
+    /// The key of a training on these objects.
+    pub(crate) fn job_key(&self, pinned: &Pinned, recipe: &ItemAffinity) -> Result<String> {
+        JobKey {
+            format_version: FORMAT_VERSION,
+            interactions: pins(&pinned.interactions),
+            items: pins(&pinned.items),
+            users: pins(&pinned.users),
+            columns: self.columns.iter().collect(),
+            events: self.events(),
+            timestamp_unit: self.timestamp_unit,
+            recipe,
+        }
+        .sha256()
+    }
+}
+
+fn locations(texts: &[String]) -> Result<Vec<Location>> {
+    texts.iter().map(|text| Ok(Location::parse(text)?)).collect()
+}
+
+async fn list(stores: &Stores, texts: &[String]) -> Result<Vec<InputFile>> {
+    let mut files = Vec::new();
+    for location in locations(texts)? {
+        files.extend(list_parquet(stores, &location).await?.files);
+    }
+    Ok(files)
+}

@@ -1,0 +1,147 @@
+//! The evaluation job: how well segments predict what users did next, beside baselines.
+
+use std::sync::Arc;
+
+use item_affinity_ingest::{DataReport, Ingested};
+use item_affinity_model::{ItemAffinity, PersonalizeEvaluation, evaluate_personalize};
+use item_affinity_storage::Stores;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::compute::{blocking, pool};
+use crate::dataset::{Data, Dataset};
+use crate::error::{Error, Result};
+use crate::fit::Watch;
+use crate::observer::{Observer, Silent, Stage};
+
+/// Measures a recipe on held-out interactions, by the protocol of Amazon Personalize: of each user's interactions the
+/// newest fifth is the test set.
+///
+/// Nothing is written.
+///
+/// ```no_run
+/// # async fn example() -> item_affinity_solution::Result<()> {
+/// use item_affinity_solution::EvaluationJob;
+///
+/// let report = EvaluationJob::new("s3://lake/interactions/").hidden_dimension(64).run().await?;
+/// println!("{:.3}, random users {:.3}", report.personalize.model.recall_at_1_percent, report.personalize.random.recall_at_1_percent);
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a job does nothing until it is run"]
+pub struct EvaluationJob {
+    dataset: Dataset,
+    recipe: ItemAffinity,
+    stores: Option<Stores>,
+    allow_small_data: bool,
+    observer: Arc<dyn Observer>,
+    cancellation: CancellationToken,
+    threads: Option<usize>,
+}
+
+/// What an evaluation found.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct EvaluationReport {
+    /// The recipe that was measured.
+    pub recipe: ItemAffinity,
+    /// What the data is like.
+    pub data: DataReport,
+    /// The measures of the model and of the baselines.
+    pub personalize: PersonalizeEvaluation,
+}
+
+impl EvaluationJob {
+    /// A job over the interactions of a file, a folder or a glob.
+    pub fn new(interactions: impl Into<String>) -> Self {
+        Self::of(Dataset::of(interactions))
+    }
+
+    /// A job over data that is described elsewhere.
+    pub fn of(dataset: Dataset) -> Self {
+        Self {
+            dataset,
+            recipe: ItemAffinity::default(),
+            stores: None,
+            allow_small_data: false,
+            observer: Arc::new(Silent),
+            cancellation: CancellationToken::new(),
+            threads: None,
+        }
+    }
+
+    /// Sets the recipe with all its settings.
+    pub fn recipe(mut self, recipe: ItemAffinity) -> Self {
+        self.recipe = recipe;
+        self
+    }
+
+    /// Sets the number of hidden variables, the one setting that Amazon Personalize has.
+    pub fn hidden_dimension(mut self, hidden_dimension: usize) -> Self {
+        self.recipe.hidden_dimension = hidden_dimension;
+        self
+    }
+
+    /// Sets the object stores; without them they come from the environment.
+    pub fn stores(mut self, stores: Stores) -> Self {
+        self.stores = Some(stores);
+        self
+    }
+
+    /// Turns refusals of too little data into warnings.
+    pub fn allow_small_data(mut self, allow: bool) -> Self {
+        self.allow_small_data = allow;
+        self
+    }
+
+    /// Sets who watches.
+    pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
+        self.observer = observer;
+        self
+    }
+
+    /// Sets the token that stops the job.
+    pub fn cancellation(mut self, cancellation: CancellationToken) -> Self {
+        self.cancellation = cancellation;
+        self
+    }
+
+    /// Sets the threads of the fit and the ranking; `None` is one per core. The result does not depend on it.
+    pub fn threads(mut self, threads: Option<usize>) -> Self {
+        self.threads = threads;
+        self
+    }
+
+    /// Reads, splits, fits and measures.
+    ///
+    /// # Errors
+    /// As [`TrainingJob::run`](crate::TrainingJob::run), without those of writing.
+    pub async fn run(self) -> Result<EvaluationReport> {
+        self.recipe.validate()?;
+        let stores = self.stores.unwrap_or_else(Stores::from_env);
+        let reading = self.dataset.read(&stores, self.threads, self.observer.as_ref());
+        let read = self.cancellation.run_until_cancelled(reading).await;
+        let Data { ingested, report } = read.ok_or(Error::Cancelled)??;
+        report.refusal(self.allow_small_data)?;
+        let Ingested { interactions, .. } = ingested;
+
+        self.observer.stage(Stage::new("evaluating", "iterations", Some(self.recipe.iterations as u64)));
+        // Stops the threads of the fit also when somebody drops this future.
+        let stop = self.cancellation.child_token();
+        let _stop_on_drop = stop.clone().drop_guard();
+        let (recipe, observer, threads) = (self.recipe.clone(), Arc::clone(&self.observer), pool(self.threads)?);
+        let evaluated = blocking("the evaluation", move || {
+            let watch = Watch { observer: observer.as_ref(), cancellation: &stop };
+            threads
+                .install(|| evaluate_personalize(&recipe, &interactions, &mut |iteration| watch.iteration(&iteration)))
+        });
+        let mut personalize = evaluated.await??;
+        if let Some(items) = &report.item_metadata {
+            // Items that nobody has touched yet are in the catalogue too.
+            let untouched = usize::try_from(items.without_interactions).unwrap_or(usize::MAX);
+            let catalogue = personalize.items.saturating_add(untouched);
+            personalize = personalize.with_catalogue_items(catalogue);
+        }
+        Ok(EvaluationReport { personalize, recipe: self.recipe, data: report })
+    }
+}

@@ -1,0 +1,17 @@
+//! Training, opening and evaluating over real Parquet files, through the public API.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_possible_wrap
+)]
+
+mod damage;
+mod evaluation;
+mod jobs;
+mod planted;
+mod same_bytes;
+mod train_and_open;
