@@ -72,6 +72,7 @@ mod publish;
 mod registry;
 mod run;
 mod s3;
+mod schema_tree;
 mod store_error;
 mod thrift;
 

@@ -62,9 +62,9 @@ pub async fn open_parquet(stores: &Stores, file: &InputFile) -> Result<ParquetIn
     let load = |options: &ArrowReaderOptions| {
         guarded(object.name(), || ArrowReaderMetadata::try_new(Arc::clone(&metadata), options.clone()))
     };
-    let arrow = match load(&options)? {
-        Ok(arrow) => arrow,
-        Err(_) => {
+    let arrow = match load(&options) {
+        Ok(Ok(arrow)) => arrow,
+        Ok(Err(_)) | Err(_) => {
             // The Arrow schema is a hint of the writer; without it the Parquet schema counts.
             options = options.with_skip_arrow_metadata(true);
             let arrow = load(&options)?.map_err(|e| decode_error(object.name(), ParquetFault::FooterDamaged, e))?;

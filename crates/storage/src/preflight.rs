@@ -20,7 +20,7 @@ const TAIL_BYTES: u64 = 64 << 10;
 /// Checks a whole Parquet file that is in memory; `file` stands in the message.
 ///
 /// # Errors
-/// [`Error::Parquet`] with the first rule that the file breaks.
+/// [`Error::Parquet`](crate::Error::Parquet) with the first rule that the file breaks.
 pub fn preflight(bytes: &[u8], file: &str) -> Result<Footer> {
     let size = bytes.len() as u64;
     let check = || {
@@ -36,7 +36,7 @@ pub fn preflight(bytes: &[u8], file: &str) -> Result<Footer> {
 /// Reads and checks the footer of an object: its first bytes and its last 64 KiB, once more if the footer is longer.
 ///
 /// # Errors
-/// [`Error::Parquet`] with the first rule that the file breaks, or what the store answered.
+/// [`Error::Parquet`](crate::Error::Parquet) with the first rule that the file breaks, or what the store answered.
 pub async fn check_footer(store: &Arc<dyn ObjectStore>, file: &InputFile) -> Result<Footer> {
     let pinned = Pinned::new(Arc::clone(store), file);
     read_footer(&pinned).await.map(|(footer, _)| footer)
