@@ -41,8 +41,9 @@ impl Inputs {
     ) -> Result<Self> {
         let mut warnings = Vec::new();
         let files = list(stores, locations, &mut warnings).await?;
-        let opened: Vec<ParquetInput> =
-            stream::iter(&files).map(|file| open_parquet(stores, file)).buffered(FOOTERS_AT_ONCE).try_collect().await?;
+        // Collected first: a lazy map of borrowed files would keep the whole read from moving between threads.
+        let opening: Vec<_> = files.iter().map(|file| open_parquet(stores, file)).collect();
+        let opened: Vec<ParquetInput> = stream::iter(opening).buffered(FOOTERS_AT_ONCE).try_collect().await?;
         let mut bound = Vec::with_capacity(files.len());
         for (number, (file, input)) in files.iter().zip(opened).enumerate() {
             let name = file.location.to_string();

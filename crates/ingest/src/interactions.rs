@@ -269,7 +269,8 @@ fn nothing_left(
 ) -> Error {
     if counts.rows == 0 {
         let first = labels.first().map(String::as_str).unwrap_or_default();
-        let what = format!("{} files without a row; file={first}", labels.len());
+        let files = if labels.len() == 1 { "1 file".to_string() } else { format!("{} files", labels.len()) };
+        let what = format!("{files} without a row; file={first}");
         return Error::NoInteractions { what, cure: "training needs at least 1000 interactions of 25 users".into() };
     }
     let mut lost = Vec::new();
