@@ -114,7 +114,7 @@ impl Location {
                 refuse(format!("{} has a control character", printable(path)), "rename the file or folder")
             })?
         };
-        let mut url = store.url();
+        let mut url = store.url()?;
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.clear();
             segments.extend(trimmed.split('/').filter(|part| !part.is_empty()));
@@ -134,7 +134,9 @@ impl Location {
     /// The URL of the store: scheme and bucket, such as `file:///` or `s3://bucket/`.
     #[must_use]
     pub fn store_url(&self) -> Url {
-        self.store.url()
+        let mut url = self.url.clone();
+        url.set_path("/");
+        url
     }
 
     /// The path inside the store.
@@ -188,20 +190,14 @@ impl Location {
 }
 
 impl Store {
-    fn url(&self) -> Url {
+    fn url(&self) -> Result<Url> {
         let text = match self {
             Self::Local => "file:///".to_owned(),
             Self::Memory => "memory:///".to_owned(),
             Self::S3 { bucket } => format!("s3://{bucket}/"),
         };
-        // The bucket is checked to letters, digits, dots and dashes, so this cannot fail; `data:,` would show at once.
-        Url::parse(&text).unwrap_or_else(|_| unreachable_url())
+        Url::parse(&text).map_err(|e| refuse(format!("{text} is not a URL: {e}"), format!("give {SUPPORTED}")))
     }
-}
-
-fn unreachable_url() -> Url {
-    #[allow(clippy::expect_used)] // a constant
-    Url::parse("data:,").expect("a constant URL")
 }
 
 impl fmt::Display for Location {
