@@ -127,7 +127,7 @@ pub(crate) fn bind(dataset: Dataset, mapping: &ColumnMapping, needed: &[&str], o
                 found: printable(&data_type.to_string()),
                 accepted: contract.accepts.in_words(),
                 why: contract.accepts.why_not(data_type),
-                place: Place { file: offer.file.to_string(), row: None, column: Some(name.clone()) },
+                place: Box::new(Place { file: offer.file.to_string(), row: None, column: Some(name.clone()) }),
                 cure: contract.accepts.cure(),
             });
         }

@@ -51,7 +51,7 @@ pub enum Error {
         /// Why this type is refused, in brackets, or nothing.
         why: &'static str,
         /// The file and its column.
-        place: Place,
+        place: Box<Place>,
         /// What to do.
         cure: &'static str,
     },
@@ -75,7 +75,7 @@ pub enum Error {
         /// What the numbers look like.
         what: String,
         /// Where the first odd one is.
-        place: Place,
+        place: Box<Place>,
         /// The units seen, the most frequent one first.
         units: Vec<TimestampUnit>,
         /// What to do.
@@ -92,7 +92,7 @@ pub enum Error {
         /// Counts by reason, the most frequent one first.
         reasons: String,
         /// The first such row.
-        place: Place,
+        place: Box<Place>,
         /// What to do.
         cure: String,
     },
@@ -132,7 +132,7 @@ pub enum Error {
         /// The contract's name of the column.
         wanted: &'static str,
         /// The file and its column.
-        place: Place,
+        place: Box<Place>,
         /// What Arrow said.
         #[source]
         source: arrow::error::ArrowError,

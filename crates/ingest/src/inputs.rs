@@ -5,9 +5,9 @@ use std::collections::{BTreeSet, HashSet};
 use futures::{StreamExt, TryStreamExt, stream};
 use item_affinity_storage::{InputFile, Location, ParquetInput, Stores, list_parquet, open_parquet};
 
+use crate::bound_file::BoundFile;
 use crate::columns::{ColumnMapping, Offer, Source, bind, clean};
 use crate::error::Result;
-use crate::part::BoundFile;
 use crate::schema::{Dataset, RESERVED_UNREAD, USER_ID};
 use crate::tally::Warning;
 
@@ -55,7 +55,7 @@ impl Inputs {
                 Dataset::Items | Dataset::Users => (0..input.schema().fields().len()).collect(),
             };
             let label = label(name, &sources, dataset);
-            bound.push(Opened { input, bound: BoundFile { number, label, sources, projection } });
+            bound.push(Opened { input, bound: BoundFile { dataset, number, label, sources, projection } });
         }
         let mut inputs = Self { files, opened: bound, warnings };
         inputs.warn_about_folders(dataset);

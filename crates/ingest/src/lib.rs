@@ -21,19 +21,24 @@
 //! and so are the rows of each user. A row that breaks a rule is rejected, counted by reason, and, past a limit, an
 //! error of one line that says what to do. No message holds a user id.
 
+mod bound_file;
 mod columns;
 mod error;
 mod event_types;
 mod event_value;
+mod folder_column;
 mod ids;
 mod inputs;
 mod interactions;
 mod look_alikes;
+mod magnitudes;
 mod merge;
 mod metadata;
 mod nearest;
+mod oddities;
 mod part;
 mod profile;
+mod readers;
 mod report;
 mod report_text;
 mod schema;
@@ -47,9 +52,10 @@ pub use columns::ColumnMapping;
 pub use error::{Error, Place, Result};
 pub use event_types::{EventTypeCount, EventTypeCounts};
 pub use ids::LONGEST_ID;
-pub use interactions::{Ingested, ReadProgress, read_interactions};
+pub use interactions::{Ingested, read_interactions};
 pub use metadata::{Metadata, read_metadata};
 pub use profile::{ColumnProfile, Completeness, LONGEST_CATEGORY, MOST_CATEGORIES};
+pub use readers::ReadProgress;
 pub use report::{
     DataReport, Finding, LEAST_COMPLETE, LEAST_INTERACTIONS, LEAST_SHARE_WITH_TWO, LEAST_USERS_WITH_TWO, Level,
     MANY_CATEGORIES, MOST_EVENT_TYPES, MOST_INTERACTIONS_CONSIDERED, MetadataReport, RECOMMENDED_INTERACTIONS,

@@ -146,7 +146,11 @@ impl Reader {
                 if let Some(profile) = profile.and_then(|profile| self.columns.get_mut(profile)) {
                     profile.add(column).map_err(|source| Error::Convert {
                         wanted: "a metadata column",
-                        place: Place { file: file.bound.label.clone(), row: None, column: Some(profile.name.clone()) },
+                        place: Box::new(Place {
+                            file: file.bound.label.clone(),
+                            row: None,
+                            column: Some(profile.name.clone()),
+                        }),
                         source,
                     })?;
                 }

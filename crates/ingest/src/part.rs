@@ -2,21 +2,21 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, DictionaryArray, Int64Array, StringArray, UInt8Array};
-use arrow::compute::kernels::cast_utils::Parser;
-use arrow::datatypes::{DataType, Date32Type, UInt8Type};
+use arrow::array::Array;
 use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 
-use crate::columns::Source;
-use crate::error::{Error, Place, Result, printable};
+use crate::bound_file::BoundFile;
+use crate::error::Result;
 use crate::event_types::EventTypes;
 use crate::event_value::{LARGEST_WEIGHT, Value, judge, values};
 use crate::ids::Ids;
-use crate::schema::{Dataset, EVENT_VALUE, ITEM_ID, TIMESTAMP, USER_ID};
+use crate::magnitudes::Magnitudes;
+use crate::schema::{EVENT_VALUE, ITEM_ID, TIMESTAMP, USER_ID};
+use crate::source::Rules;
 use crate::tally::{Position, Reason, Sighting, Tally};
 use crate::text_codes::{BLANK, FIRST_SPECIAL, NOT_UTF8, TOO_LONG};
-use crate::timestamp::{Times, TimestampUnit};
+use crate::timestamp::Times;
 
 /// The positions of the columns in [`Dataset::columns`] of Interactions.
 pub(crate) const USER: usize = 0;
@@ -26,82 +26,6 @@ pub(crate) const TYPE: usize = 3;
 pub(crate) const VALUE: usize = 4;
 /// The columns of the contract.
 pub(crate) const COLUMNS: usize = 5;
-
-/// What the options of a read say about rows.
-#[derive(Clone, Debug)]
-pub(crate) struct Rules {
-    pub(crate) timestamp_unit: Option<TimestampUnit>,
-    pub(crate) event_types: Vec<String>,
-    pub(crate) event_weights: Vec<(String, f32)>,
-    pub(crate) event_value_threshold: Option<f64>,
-    pub(crate) value_as_weight: bool,
-}
-
-impl Rules {
-    /// Whether an event can weigh anything but 1.
-    fn weighs(&self) -> bool {
-        self.value_as_weight || !self.event_weights.is_empty()
-    }
-}
-
-/// A file of the input as a reader needs it.
-#[derive(Debug)]
-pub(crate) struct BoundFile {
-    /// Its place among the files of the read.
-    pub(crate) number: usize,
-    /// Its name in messages.
-    pub(crate) label: String,
-    /// Where each column of the contract comes from.
-    pub(crate) sources: Vec<Source>,
-    /// The root columns to read, ascending.
-    pub(crate) projection: Vec<usize>,
-}
-
-impl BoundFile {
-    /// The column of a batch, or one made from the folder name; `None` when the file has neither.
-    pub(crate) fn column(&self, contract: usize, batch: &RecordBatch) -> Result<Option<ArrayRef>> {
-        match &self.sources[contract] {
-            Source::Column { index, .. } => {
-                let position = self.projection.binary_search(index).ok();
-                Ok(position.and_then(|position| batch.columns().get(position)).cloned())
-            }
-            Source::Partition { name, value } => {
-                partition_column(contract, name, value.as_deref(), batch.num_rows(), &self.label).map(Some)
-            }
-            Source::Absent => Ok(None),
-        }
-    }
-
-    fn converted<T>(&self, contract: usize, result: std::result::Result<T, ArrowError>) -> Result<T> {
-        result.map_err(|source| Error::Convert {
-            wanted: Dataset::Interactions.columns()[contract].name,
-            place: self.place(contract),
-            source,
-        })
-    }
-
-    fn place(&self, contract: usize) -> Place {
-        Place { file: self.label.clone(), row: None, column: self.sources[contract].name().map(ToString::to_string) }
-    }
-}
-
-/// Bare integer times by the unit that they look like.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Magnitudes(pub(crate) [Sighting; 4]);
-
-impl Magnitudes {
-    fn add(&mut self, value: i64, position: Position) {
-        if let Some(unit) = TimestampUnit::likely(value) {
-            self.0[unit as usize].add(position);
-        }
-    }
-
-    pub(crate) fn merge(&mut self, other: Magnitudes) {
-        for (mine, theirs) in self.0.iter_mut().zip(other.0) {
-            mine.merge(theirs);
-        }
-    }
-}
 
 /// The kept rows of one reader, as arrival numbers of its own, and everything it counted on the way.
 pub(crate) struct Part {
@@ -260,48 +184,15 @@ pub(crate) fn id_reason(code: u32) -> Reason {
     }
 }
 
-/// A column that has the value of a folder name in every row.
-fn partition_column(contract: usize, name: &str, value: Option<&str>, rows: usize, file: &str) -> Result<ArrayRef> {
-    let unreadable = |accepted| Error::ColumnType {
-        wanted: Dataset::Interactions.columns()[contract].name,
-        found: format!("the folder name {:?}", printable(&format!("{name}={}", value.unwrap_or_default()))),
-        accepted,
-        why: "",
-        place: Place { file: file.to_string(), row: None, column: Some(name.to_string()) },
-        cure: "rename the folder, or map a column of the file with --column",
-    };
-    Ok(match (contract, value) {
-        (TIME, Some(value)) => {
-            // A day in a folder name is the day's first second, as for a Date32 column.
-            let number = value.parse::<i64>().ok();
-            match (number, Date32Type::parse(value)) {
-                (Some(number), _) => Arc::new(Int64Array::from_value(number, rows)),
-                (None, Some(day)) => Arc::new(arrow::array::Date32Array::from_value(day, rows)),
-                (None, None) => return Err(unreadable("epoch seconds and days such as 2024-05-31")),
-            }
-        }
-        (VALUE, Some(value)) => {
-            let number = value.parse::<f64>().map_err(|_| unreadable("numbers"))?;
-            Arc::new(arrow::array::Float64Array::from_value(number, rows))
-        }
-        (TIME, None) => Arc::new(Int64Array::new_null(rows)),
-        (VALUE, None) => Arc::new(arrow::array::Float64Array::new_null(rows)),
-        (_, Some(value)) => {
-            let keys = UInt8Array::from_value(0, rows);
-            let values = Arc::new(StringArray::from(vec![value]));
-            let column = DictionaryArray::<UInt8Type>::try_new(keys, values);
-            Arc::new(column.map_err(|_| unreadable("strings"))?)
-        }
-        (_, None) => arrow::array::new_null_array(&DataType::Utf8, rows),
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Date32Array, Float64Array};
-    use arrow::datatypes::{Field, Schema};
+    use arrow::array::{ArrayRef, Float64Array, Int64Array, StringArray};
+    use arrow::datatypes::{DataType, Field, Schema};
 
     use super::*;
+    use crate::columns::Source;
+    use crate::schema::Dataset;
+    use crate::timestamp::TimestampUnit;
 
     fn rules() -> Rules {
         Rules {
@@ -319,10 +210,19 @@ mod tests {
             name: name.to_string(),
             data_type: DataType::Null,
         });
-        BoundFile { number: 3, label: "f".into(), sources: sources.collect(), projection: vec![0, 1, 2, 3, 4] }
+        BoundFile {
+            dataset: Dataset::Interactions,
+            number: 3,
+            label: "f".into(),
+            sources: sources.collect(),
+            projection: vec![0, 1, 2, 3, 4],
+        }
     }
 
-    fn batch(rows: &[(Option<&str>, Option<&str>, Option<i64>, Option<&str>, Option<f64>)]) -> RecordBatch {
+    /// User, item, time, event type and event value.
+    type Row = (Option<&'static str>, Option<&'static str>, Option<i64>, Option<&'static str>, Option<f64>);
+
+    fn batch(rows: &[Row]) -> RecordBatch {
         let columns: Vec<ArrayRef> = vec![
             Arc::new(rows.iter().map(|row| row.0).collect::<StringArray>()),
             Arc::new(rows.iter().map(|row| row.1).collect::<StringArray>()),
@@ -338,7 +238,7 @@ mod tests {
         RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).unwrap()
     }
 
-    fn read(rules: Rules, rows: &[(Option<&str>, Option<&str>, Option<i64>, Option<&str>, Option<f64>)]) -> Part {
+    fn read(rules: Rules, rows: &[Row]) -> Part {
         let mut part = Part::new(Arc::new(rules));
         part.add(&file(), 100, &batch(rows)).unwrap();
         part
@@ -429,21 +329,8 @@ mod tests {
         for start in [0, 2] {
             part.add(&file(), start, &batch(&[row, row])).unwrap();
         }
-        assert_eq!(part.bare, [0..4]);
+        assert_eq!((part.bare.len(), part.bare[0].clone()), (1, 0..4));
         let milliseconds = part.magnitudes.0[TimestampUnit::Milliseconds as usize];
         assert_eq!((milliseconds.count, milliseconds.first), (4, Some(Position { file: 3, row: 0 })));
-    }
-
-    #[test]
-    fn a_folder_name_becomes_a_column_of_the_right_type() {
-        let days = partition_column(TIME, "dt", Some("1970-01-02"), 2, "f").unwrap();
-        assert_eq!(days.as_any().downcast_ref::<Date32Array>().unwrap().values(), &[1, 1]);
-        let seconds = partition_column(TIME, "dt", Some("1700000000"), 1, "f").unwrap();
-        assert_eq!(seconds.data_type(), &DataType::Int64);
-        let types = partition_column(TYPE, "event_type", Some("view"), 3, "f").unwrap();
-        assert_eq!((types.len(), types.logical_null_count()), (3, 0));
-        assert_eq!(partition_column(USER, "user_id", None, 3, "f").unwrap().logical_null_count(), 3);
-        let error = partition_column(TIME, "dt", Some("yesterday"), 1, "f").unwrap_err().to_string();
-        assert!(error.contains("found the folder name \"dt=yesterday\""), "{error}");
     }
 }

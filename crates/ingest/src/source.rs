@@ -4,7 +4,6 @@ use item_affinity_storage::Location;
 
 use crate::columns::ColumnMapping;
 use crate::error::{Error, Result, printable};
-use crate::part::Rules;
 use crate::schema::{EVENT_TYPE, EVENT_VALUE};
 use crate::tally::BadRowLimits;
 use crate::timestamp::TimestampUnit;
@@ -133,6 +132,23 @@ impl InteractionsSource {
             }
         }
         Ok(())
+    }
+}
+
+/// What the options of a read say about rows.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
+    pub(crate) timestamp_unit: Option<TimestampUnit>,
+    pub(crate) event_types: Vec<String>,
+    pub(crate) event_weights: Vec<(String, f32)>,
+    pub(crate) event_value_threshold: Option<f64>,
+    pub(crate) value_as_weight: bool,
+}
+
+impl Rules {
+    /// Whether an event can weigh anything but 1.
+    pub(crate) fn weighs(&self) -> bool {
+        self.value_as_weight || !self.event_weights.is_empty()
     }
 }
 

@@ -226,11 +226,11 @@ impl RowCounts {
                 rejected,
                 rows: self.rows,
                 reasons: listed.join(", "),
-                place: Place {
+                place: Box::new(Place {
                     file: first.first_file.clone(),
                     row: Some(first.first_row),
                     column: Some(first.column.to_string()),
-                },
+                }),
                 cure: format!(
                     "{} allowed; {}, or raise --max-bad-rows to at least {}",
                     percent(limit),

@@ -39,10 +39,10 @@ fn typed_times_of_every_unit_and_integers_of_every_width_are_the_same_seconds() 
 
 #[test]
 fn dates_are_the_first_second_of_their_day() {
-    let day = 19_675;
+    let day = 19_675_i32;
     assert_eq!(
         range(Arc::new(Date32Array::from(vec![day, day, day + 1, day]))),
-        Some((day as i64 * 86_400, (day as i64 + 1) * 86_400))
+        Some((i64::from(day) * 86_400, (i64::from(day) + 1) * 86_400))
     );
     let milliseconds = i64::from(day) * 86_400_000;
     assert_eq!(

@@ -1,0 +1,161 @@
+//! Readers side by side: which reads what, and how far they are.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use futures::StreamExt;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::error::{Error, Result};
+use crate::inputs::Opened;
+use crate::part::Part;
+use crate::source::{InteractionsSource, Rules};
+
+/// How far a read is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ReadProgress {
+    /// Rows read so far.
+    pub rows: u64,
+    /// Rows in all files.
+    pub total_rows: u64,
+}
+
+/// Rows in a batch: a few hundred kilobytes of each column, which stay in the cache from decoder to interner.
+const BATCH_ROWS: usize = 8_192;
+/// Row groups are handed out in runs of at least this many rows, so that small ones do not cost a request each.
+const UNIT_ROWS: u64 = 250_000;
+/// More readers than that wait for memory, and each has a vocabulary of its own.
+const MOST_READERS: usize = 16;
+
+/// A run of row groups of one file.
+#[derive(Debug)]
+struct Unit {
+    file: usize,
+    row_groups: Vec<usize>,
+    first_row: u64,
+}
+
+fn units(files: &[Opened]) -> Vec<Unit> {
+    let mut units: Vec<Unit> = Vec::new();
+    for (file, opened) in files.iter().enumerate() {
+        let (mut row, mut run) = (0, Unit { file, row_groups: Vec::new(), first_row: 0 });
+        for row_group in 0..opened.input.row_groups() {
+            run.row_groups.push(row_group);
+            row += opened.input.row_group_rows(row_group);
+            if row - run.first_row >= UNIT_ROWS {
+                units.push(std::mem::replace(&mut run, Unit { file, row_groups: Vec::new(), first_row: row }));
+            }
+        }
+        if row > run.first_row {
+            units.push(run);
+        }
+    }
+    units
+}
+
+/// What the readers share.
+struct Work {
+    files: Vec<Opened>,
+    units: Vec<Unit>,
+    next: AtomicUsize,
+    stopped: AtomicBool,
+}
+
+/// Stops the readers when the read is dropped: blocking tasks cannot be aborted from outside.
+struct StopOnDrop(Arc<Work>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.stopped.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Reads the rows of all files, each reader a part of them.
+///
+/// # Errors
+/// Of several failures the one that comes first in the input.
+pub(crate) async fn read_parts(
+    files: Vec<Opened>,
+    source: &InteractionsSource,
+    total_rows: u64,
+    observer: &(dyn Fn(ReadProgress) + Sync),
+) -> Result<Vec<Part>> {
+    let units = units(&files);
+    let processors = || std::thread::available_parallelism().map_or(1, usize::from);
+    let readers = source.threads.unwrap_or_else(processors).min(units.len()).clamp(1, MOST_READERS);
+    let work = Arc::new(Work { files, units, next: AtomicUsize::new(0), stopped: AtomicBool::new(false) });
+    let _stop = StopOnDrop(Arc::clone(&work));
+    let rules = Arc::new(source.rules());
+    let (sender, mut progress) = mpsc::unbounded_channel();
+    let mut tasks = JoinSet::new();
+    for _ in 0..readers {
+        let (work, rules, sender) = (Arc::clone(&work), Arc::clone(&rules), sender.clone());
+        let runtime = tokio::runtime::Handle::current();
+        // Decoding is work, not waiting: it would hold up whatever else the runtime's threads have to do.
+        tasks.spawn_blocking(move || {
+            let result = runtime.block_on(read_units(&work, rules, &sender));
+            if result.is_err() {
+                work.stopped.store(true, Ordering::Relaxed);
+            }
+            result
+        });
+    }
+    drop(sender);
+    let mut rows = 0;
+    while let Some(read) = progress.recv().await {
+        rows += read;
+        observer(ReadProgress { rows, total_rows });
+    }
+    let mut parts = Vec::new();
+    let mut failures = Vec::new();
+    while let Some(result) = tasks.join_next().await {
+        match result.map_err(Error::Task)? {
+            Ok(part) => parts.push(part),
+            Err(failure) => failures.push(failure),
+        }
+    }
+    // Of several failures the one that comes first in the input is told, whichever was met first.
+    match failures.into_iter().min_by_key(|failure| failure.unit) {
+        Some(failure) => Err(failure.error),
+        None => Ok(parts),
+    }
+}
+
+/// Why a reader gave up, and at which unit.
+struct Failure {
+    unit: usize,
+    error: Error,
+}
+
+/// Takes unit after unit until none is left.
+async fn read_units(
+    work: &Work,
+    rules: Arc<Rules>,
+    progress: &mpsc::UnboundedSender<u64>,
+) -> std::result::Result<Part, Box<Failure>> {
+    let mut part = Part::new(rules);
+    loop {
+        let number = work.next.fetch_add(1, Ordering::Relaxed);
+        let Some(unit) = work.units.get(number) else { return Ok(part) };
+        read_unit(work, unit, &mut part, progress).await.map_err(|error| Box::new(Failure { unit: number, error }))?;
+    }
+}
+
+async fn read_unit(work: &Work, unit: &Unit, part: &mut Part, progress: &mpsc::UnboundedSender<u64>) -> Result<()> {
+    let file = &work.files[unit.file];
+    let columns = &file.bound.projection;
+    let mut batches = file.input.stream_row_groups(&unit.row_groups, columns, BATCH_ROWS).await?;
+    let mut row = unit.first_row;
+    while let Some(batch) = batches.next().await {
+        let batch = batch?;
+        if work.stopped.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        part.add(&file.bound, row, &batch)?;
+        row += batch.num_rows() as u64;
+        // Nobody listens any more when the read was dropped; the next batch then stops.
+        let _ = progress.send(batch.num_rows() as u64);
+    }
+    Ok(())
+}
