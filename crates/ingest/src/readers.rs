@@ -1,10 +1,12 @@
 //! Readers side by side: which reads what, and how far they are.
 
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::StreamExt;
-use tokio::sync::mpsc;
+use futures::future::{Either, select};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::error::{Error, Result};
@@ -59,7 +61,13 @@ struct Work {
     files: Vec<Opened>,
     units: Vec<Unit>,
     next: AtomicUsize,
-    stopped: AtomicBool,
+    stopped: watch::Sender<bool>,
+}
+
+impl Work {
+    fn stop(&self) {
+        self.stopped.send_replace(true);
+    }
 }
 
 /// Stops the readers when the read is dropped: blocking tasks cannot be aborted from outside.
@@ -67,7 +75,7 @@ struct StopOnDrop(Arc<Work>);
 
 impl Drop for StopOnDrop {
     fn drop(&mut self) {
-        self.0.stopped.store(true, Ordering::Relaxed);
+        self.0.stop();
     }
 }
 
@@ -84,7 +92,7 @@ pub(crate) async fn read_parts(
     let units = units(&files);
     let processors = || std::thread::available_parallelism().map_or(1, usize::from);
     let readers = source.threads.unwrap_or_else(processors).min(units.len()).clamp(1, MOST_READERS);
-    let work = Arc::new(Work { files, units, next: AtomicUsize::new(0), stopped: AtomicBool::new(false) });
+    let work = Arc::new(Work { files, units, next: AtomicUsize::new(0), stopped: watch::Sender::new(false) });
     let _stop = StopOnDrop(Arc::clone(&work));
     let rules = Arc::new(source.rules());
     let (sender, mut progress) = mpsc::unbounded_channel();
@@ -96,7 +104,7 @@ pub(crate) async fn read_parts(
         tasks.spawn_blocking(move || {
             let result = runtime.block_on(read_units(&work, rules, &sender));
             if result.is_err() {
-                work.stopped.store(true, Ordering::Relaxed);
+                work.stop();
             }
             result
         });
@@ -135,11 +143,12 @@ async fn read_units(
     progress: &mpsc::UnboundedSender<u64>,
 ) -> std::result::Result<Part, Box<Failure>> {
     let mut part = Part::new(rules);
-    loop {
+    while !*work.stopped.borrow() {
         let number = work.next.fetch_add(1, Ordering::Relaxed);
-        let Some(unit) = work.units.get(number) else { return Ok(part) };
+        let Some(unit) = work.units.get(number) else { break };
         read_unit(work, unit, &mut part, progress).await.map_err(|error| Box::new(Failure { unit: number, error }))?;
     }
+    Ok(part)
 }
 
 async fn read_unit(work: &Work, unit: &Unit, part: &mut Part, progress: &mpsc::UnboundedSender<u64>) -> Result<()> {
@@ -147,14 +156,20 @@ async fn read_unit(work: &Work, unit: &Unit, part: &mut Part, progress: &mpsc::U
     let columns = &file.bound.projection;
     let mut batches = file.input.stream_row_groups(&unit.row_groups, columns, BATCH_ROWS).await?;
     let mut row = unit.first_row;
-    while let Some(batch) = batches.next().await {
+    let mut stopped = work.stopped.subscribe();
+    let mut stop = pin!(async move {
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+    });
+    // A store may take minutes to answer: the wait for it ends too when nobody wants the answer any more.
+    while let Either::Left((Some(batch), _)) = select(batches.next(), &mut stop).await {
         let batch = batch?;
-        if work.stopped.load(Ordering::Relaxed) {
-            return Ok(());
+        // The other side of the selection is not looked at while batches are always ready.
+        if *work.stopped.borrow() {
+            break;
         }
         part.add(&file.bound, row, &batch)?;
         row += batch.num_rows() as u64;
-        // Nobody listens any more when the read was dropped; the next batch then stops.
+        // Nobody listens any more when the read was dropped.
         let _ = progress.send(batch.num_rows() as u64);
     }
     Ok(())

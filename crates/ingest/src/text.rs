@@ -102,14 +102,15 @@ impl Text {
         }
     }
 
-    /// A number that stands for the value and for no other value, where there is one that is cheap to have: a short
-    /// string of a view array (its 16 bytes are the string itself), or an integer.
+    /// A number that stands for the value and for no other value, where there is one that is cheap to have: for an
+    /// integer, and for a short string the 16 bytes that a view array keeps of it, which are its length and the string.
     pub(crate) fn short_key(&self, row: usize) -> Option<u128> {
         // The low 32 bits of a short view are its length, at most 12, so these marks are free.
         const SIGNED: u128 = 0xffff_ffff;
         const UNSIGNED: u128 = 0xffff_fffe;
-        const LONGEST_INLINE: u32 = 12;
         match self {
+            Text::Utf8(array) => inline(array.value(row)),
+            Text::LargeUtf8(array) => inline(array.value(row)),
             Text::Utf8View(array) => {
                 let view = *array.views().get(row)?;
                 (u32::try_from(view & 0xffff_ffff).ok()? <= LONGEST_INLINE).then_some(view)
@@ -119,6 +120,18 @@ impl Text {
             _ => None,
         }
     }
+}
+
+/// The longest string that a view array keeps whole in its 16 bytes.
+const LONGEST_INLINE: u32 = 12;
+
+/// The 16 bytes that a view array would keep of a short string.
+fn inline(text: &str) -> Option<u128> {
+    let length = u32::try_from(text.len()).ok().filter(|length| *length <= LONGEST_INLINE)?;
+    let mut view = [0; 16];
+    view[..4].copy_from_slice(&length.to_le_bytes());
+    view[4..].get_mut(..text.len())?.copy_from_slice(text.as_bytes());
+    Some(u128::from_le_bytes(view))
 }
 
 fn utf8(bytes: &[u8]) -> TextValue<'_> {
@@ -174,6 +187,20 @@ mod tests {
         assert_eq!(texts(Arc::new(BinaryViewArray::from_iter(values.clone()))), expected);
         let fixed = FixedSizeBinaryArray::try_from_sparse_iter_with_size(values.into_iter(), 2).unwrap();
         assert_eq!(texts(Arc::new(fixed)), expected);
+    }
+
+    #[test]
+    fn a_short_string_has_the_same_key_in_every_layout() {
+        let values = vec!["", "a", "é\u{0}", "twelve bytes", "thirteen byte"];
+        let layouts: [ArrayRef; 3] = [
+            Arc::new(StringArray::from(values.clone())),
+            Arc::new(LargeStringArray::from(values.clone())),
+            Arc::new(StringViewArray::from(values)),
+        ];
+        let keys = layouts.map(|array| (0..5).map(|row| Text::of(&array).short_key(row)).collect::<Vec<_>>());
+        assert_eq!(keys[0], keys[2]);
+        assert_eq!(keys[1], keys[2]);
+        assert_eq!(keys[0].iter().flatten().count(), 4);
     }
 
     #[test]
