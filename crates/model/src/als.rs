@@ -8,7 +8,8 @@ use rand::{RngExt, SeedableRng};
 
 use crate::csr::Csr;
 use crate::error::{Error, Result, same_length};
-use crate::half_step::{Fixed, Observed, Solved};
+use crate::half_step::{Fixed, Solved};
+use crate::observed::Observed;
 use crate::recipe::ItemAffinity;
 
 /// The hidden variables of all users and items.

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use crate::als::{Factors, Iteration, fit};
 use crate::csr::Csr;
 use crate::error::Result;
-use crate::interactions::{Decay, Interactions};
+use crate::interactions::Interactions;
 use crate::metrics::{PersonalizeMetrics, PersonalizeTally, one_percent};
 use crate::recipe::ItemAffinity;
 use crate::top_k::{TopKUsers, score_tile};
@@ -74,10 +74,8 @@ pub fn evaluate_personalize(
 ) -> Result<PersonalizeEvaluation> {
     recipe.validate()?;
     let (train, test) = interactions.split_last_share(TEST_SHARE);
-    const SECONDS_PER_DAY: f64 = 86_400.0;
     let as_of = train.time_range().map_or(0, |(_, newest)| newest);
-    let decay = recipe.half_life_days.map(|days| Decay { half_life_seconds: days * SECONDS_PER_DAY, as_of });
-    let by_user = train.pairs(decay)?.by_user;
+    let by_user = train.pairs(recipe.decay(as_of))?.by_user;
     let factors = fit(recipe, &by_user, &by_user.transpose(), observer)?;
     drop(by_user);
     let actual = test.pairs(None)?.by_user.transpose();
@@ -163,13 +161,13 @@ mod tests {
         Vocabulary::from_sorted((0..count).map(|n| format!("{n:04}"))).unwrap()
     }
 
-    /// Two groups of 100 users and 20 items each; users take five items of their group, each twice.
+    /// Two groups of 100 users and 20 items each; users take four items of their group again and again.
     fn two_groups() -> Interactions {
         let (mut user_index, mut item_index, mut time) = (vec![], vec![], vec![]);
         for user in 0..200u32 {
             for step in 0..10u32 {
                 user_index.push(user);
-                item_index.push(user % 2 * 20 + (user * 7 + step % 5 * 3) % 20);
+                item_index.push(user % 2 * 20 + (user * 7 + step % 4 * 3) % 20);
                 time.push(i64::from(step));
             }
         }
@@ -183,8 +181,8 @@ mod tests {
         let result = evaluate_personalize(&recipe, &two_groups(), &mut |_| ControlFlow::Continue(())).unwrap();
         assert_eq!((result.users, result.items, result.k, result.test_items), (200, 41, 2, 40));
         assert_eq!((result.train_interactions, result.test_interactions), (1600, 400));
-        assert!(result.model.hits_at_1_percent > 1.2 * result.random.hits_at_1_percent, "{result:?}");
-        assert!(result.model.recall_at_1_percent > 1.2 * result.most_active.recall_at_1_percent, "{result:?}");
+        assert!(result.model.hits_at_1_percent > 3.0 * result.random.hits_at_1_percent, "{result:?}");
+        assert!(result.model.recall_at_1_percent > 3.0 * result.most_active.recall_at_1_percent, "{result:?}");
         // The item that nobody touched has no segment, but the baselines name users for it.
         assert_eq!(result.model.coverage, 40.0 / 41.0);
         assert_eq!(result.most_active.coverage, 1.0);

@@ -4,7 +4,8 @@ use ndarray::{Array2, ArrayView2};
 
 use crate::csr::Csr;
 use crate::error::{Result, same_length};
-use crate::half_step::{Fixed, Observed};
+use crate::half_step::Fixed;
+use crate::observed::Observed;
 use crate::recipe::ItemAffinity;
 
 /// Gives user factors for histories, also of users that training never saw.

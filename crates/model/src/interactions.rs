@@ -419,7 +419,7 @@ mod tests {
 
     #[test]
     fn the_newest_fifth_of_each_user_is_held_out() {
-        let mut events: Vec<_> = (0..10).map(|n| (0, (n % 4) as u32, n, 1.0)).collect();
+        let mut events: Vec<_> = (0..10u32).map(|n| (0, n % 4, i64::from(n), 1.0)).collect();
         events.extend((0..4).map(|n| (1, 0, n, 1.0)));
         let (older, newer) = log(&events).split_last_share(0.2);
         assert_eq!(newer.history(0).times, [8, 9]);

@@ -1,4 +1,33 @@
-//! Numbers of item affinity.
+//! From who did what, to who will want this next: the numbers of item affinity.
+//!
+//! Interactions become a sparse users × items matrix; [`fit`] gives every user and item a few hidden variables whose
+//! product is an affinity; [`score_tile`] and [`TopKUsers`] rank the users of an item; [`evaluate_personalize`] tells
+//! how well that foresees what was held out. The crate knows numbers only: no files, no Arrow, no SQL, nothing async.
+//!
+//! ```
+//! use std::ops::ControlFlow;
+//! use item_affinity_model::{Interactions, ItemAffinity, TopKUsers, Vocabulary, fit, score_tile};
+//!
+//! // Ann and Bob drink tea, Cy and Di coffee; Bob has not tried the cups yet.
+//! let users = Vocabulary::from_sorted(["ann", "bob", "cy", "di"])?;
+//! let items = Vocabulary::from_sorted(["beans", "cups", "filter", "tea"])?;
+//! let events = [(0, 1), (0, 3), (1, 3), (2, 0), (2, 2), (3, 0), (3, 2)];
+//! let (user_index, item_index) = events.into_iter().unzip();
+//! let log = Interactions::new(users, items, user_index, item_index, vec![0; 7], vec![1.0; 7])?;
+//!
+//! let by_user = log.pairs(None)?.by_user;
+//! let recipe = ItemAffinity { hidden_dimension: 32, ..ItemAffinity::default() };
+//! let factors = fit(&recipe, &by_user, &by_user.transpose(), &mut |_| ControlFlow::Continue(()))?;
+//!
+//! let mut scores = vec![0.0; 4 * 4];
+//! score_tile(factors.item_factors.view(), factors.user_factors.view(), &mut scores)?;
+//! let mut best = TopKUsers::new(4, 2);
+//! best.push(&scores, &[0, 1, 2, 3])?;
+//! let cups = log.items().index_of("cups").unwrap();
+//! let segment: Vec<_> = best.finish()[cups as usize].iter().filter_map(|s| log.users().id(s.user_index)).collect();
+//! assert_eq!(segment, ["ann", "bob"]);
+//! # Ok::<(), item_affinity_model::Error>(())
+//! ```
 
 mod als;
 mod csr;
@@ -9,8 +38,10 @@ mod half_step;
 mod interactions;
 mod linalg;
 mod metrics;
+mod observed;
 mod queue;
 mod recipe;
+mod row_solve;
 mod rows;
 mod top_k;
 mod vocabulary;

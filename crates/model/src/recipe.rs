@@ -5,9 +5,11 @@ use std::ops::RangeInclusive;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::interactions::Decay;
 
 /// The hidden dimensions that Amazon Personalize allows for its recipe.
 pub const HIDDEN_DIMENSION_RANGE: RangeInclusive<usize> = 32..=256;
+const SECONDS_PER_DAY: f64 = 86_400.0;
 const ITERATIONS_RANGE: RangeInclusive<usize> = 1..=100;
 const REGULARIZATION_RANGE: RangeInclusive<f32> = 0.0..=10.0;
 const UNOBSERVED_WEIGHT_RANGE: RangeInclusive<f32> = 0.0..=1.0;
@@ -36,8 +38,8 @@ impl Default for ItemAffinity {
         Self {
             hidden_dimension: 149,
             iterations: 12,
-            regularization: 0.02,
-            unobserved_weight: 0.05,
+            regularization: 0.008,
+            unobserved_weight: 0.2,
             half_life_days: None,
             seed: 1,
         }
@@ -69,13 +71,13 @@ impl ItemAffinity {
         Setting { name: "iterations", default: "12", range: "[1, 100]", purpose: "Rounds of the fit." },
         Setting {
             name: "regularization",
-            default: "0.02",
+            default: "0.008",
             range: "[0, 10]",
             purpose: "How strongly factors are drawn to zero, per unit of evidence.",
         },
         Setting {
             name: "unobserved_weight",
-            default: "0.05",
+            default: "0.2",
             range: "[0, 1]",
             purpose: "The weight of a pair without interaction, where one event has log 2.",
         },
@@ -103,6 +105,12 @@ impl ItemAffinity {
         inside("regularization", &self.regularization, &REGULARIZATION_RANGE)?;
         inside("unobserved_weight", &self.unobserved_weight, &UNOBSERVED_WEIGHT_RANGE)?;
         self.half_life_days.map_or(Ok(()), |days| inside("half_life_days", &days, &HALF_LIFE_DAYS_RANGE))
+    }
+
+    /// How events age when seen from `as_of`, in epoch seconds; none if they do not.
+    #[must_use]
+    pub fn decay(&self, as_of: i64) -> Option<Decay> {
+        self.half_life_days.map(|days| Decay { half_life_seconds: days * SECONDS_PER_DAY, as_of })
     }
 }
 

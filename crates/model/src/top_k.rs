@@ -142,6 +142,7 @@ impl Candidates {
 
 /// Whether any score is not below the threshold; true for NaN. No branch inside, so that it becomes vector code.
 #[inline]
+#[allow(clippy::neg_cmp_op_on_partial_ord)] // NaN must count
 fn any_reaches(scores: &[f32], threshold: f32) -> bool {
     scores.iter().fold(0u32, |any, score| any | u32::from(!(*score < threshold))) != 0
 }

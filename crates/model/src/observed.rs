@@ -1,0 +1,41 @@
+//! The observed pairs of one side, with the confidence and the penalty that they give.
+
+use rayon::prelude::*;
+
+use crate::csr::Csr;
+use crate::error::{Error, Result};
+use crate::recipe::ItemAffinity;
+
+/// The rows to be solved for: their observed columns with the confidence of each.
+pub(crate) struct Observed<'a> {
+    pub(crate) pairs: &'a Csr,
+    confidence: Vec<f32>,
+    /// Whose rows these are, for messages.
+    pub(crate) side: &'static str,
+}
+
+impl<'a> Observed<'a> {
+    /// # Errors
+    /// [`Error::OutOfRange`] for a value below 0.
+    pub(crate) fn new(pairs: &'a Csr, side: &'static str) -> Result<Self> {
+        if let Some(value) = pairs.values().iter().find(|value| **value < 0.0) {
+            return Err(Error::out_of_range("the weight of a pair", value, "[0, infinity)"));
+        }
+        let confidence = pairs.values().par_iter().map(|weight| weight.ln_1p()).collect();
+        Ok(Self { pairs, confidence, side })
+    }
+
+    /// The columns of a row with their confidence.
+    pub(crate) fn row(&self, row: usize) -> (&[u32], &[f32]) {
+        let range = self.pairs.indptr()[row]..self.pairs.indptr()[row + 1];
+        (&self.pairs.indices()[range.clone()], &self.confidence[range])
+    }
+
+    /// The strength of the pull of a row's factors to zero: it grows with the evidence that it has to balance.
+    pub(crate) fn penalty(&self, row: usize, recipe: &ItemAffinity) -> f64 {
+        let observed: f64 = self.row(row).1.iter().map(|confidence| f64::from(*confidence)).sum();
+        #[allow(clippy::cast_precision_loss)]
+        let all = f64::from(recipe.unobserved_weight) * self.pairs.columns() as f64;
+        f64::from(recipe.regularization) * (observed + all)
+    }
+}
