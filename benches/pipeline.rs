@@ -1,1 +1,113 @@
-fn main() {}
+//! Ranking against the machine's limit: the whole plan from Parquet to segments beside the bare matrix product.
+//!
+//! `cargo bench` makes a solution of a million users (about 600 MB below the target folder, kept for the next run) and
+//! prints the times of both; the ratio of the two, taken in one run, is the figure that counts. Training is measured
+//! as a whole process, see `peers/README.md`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use criterion::{Criterion, SamplingMode};
+use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+use datafusion::parquet::arrow::ArrowWriter;
+use item_affinity_datafusion::{SegmentsRequest, SessionSettings, segments_dataframe, session};
+use item_affinity_job::TrainingJob;
+use item_affinity_model::ndarray::{Array2, s};
+use item_affinity_model::{ItemAffinity, score_tile};
+use item_affinity_solution::{SolutionRef, SolutionVersion};
+use item_affinity_storage::Stores;
+use rand::rngs::ChaCha8Rng;
+use rand::{RngExt, SeedableRng};
+
+const USERS: usize = 1_000_000;
+const ITEMS: usize = 500;
+const DIMENSION: usize = 149;
+const TILE: usize = 1024;
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
+    let stores = Stores::from_env();
+    let version = Arc::new(runtime.block_on(solution(&stores)));
+    let items = version.items.ids.iter().map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(items.len(), ITEMS);
+    let ctx = session(&stores, SessionSettings::default()).expect("a session");
+
+    let mut criterion = Criterion::default().configure_from_args();
+    let mut group = criterion.benchmark_group("500 items x 1,000,000 users x 149");
+    group.sample_size(10).sampling_mode(SamplingMode::Flat).measurement_time(Duration::from_secs(15));
+    let users = Array2::from_shape_simple_fn((USERS, DIMENSION), {
+        let mut rng = ChaCha8Rng::seed_from_u64(1);
+        move || rng.random::<f32>() - 0.5
+    });
+    group.bench_function("bare matrix product, factors in memory", |b| {
+        b.iter(|| bare_product(&version.items.factors, &users));
+    });
+    for k in [25, 1_000] {
+        let request = SegmentsRequest { items: items.clone(), num_results: k };
+        group.bench_function(format!("segments from Parquet, k = {k}"), |b| {
+            b.iter(|| {
+                runtime.block_on(async {
+                    let planned = segments_dataframe(&ctx, &stores, &version, &request).expect("a plan");
+                    let rows = planned.segments.collect().await.expect("segments");
+                    assert_eq!(rows.iter().map(RecordBatch::num_rows).sum::<usize>(), ITEMS * k);
+                });
+            });
+        });
+    }
+    group.finish();
+    criterion.final_summary();
+}
+
+/// All scores, tile by tile, on all cores, thrown away: what no ranking can be faster than.
+fn bare_product(items: &Array2<f32>, users: &Array2<f32>) {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+    std::thread::scope(|scope| {
+        for core in 0..cores {
+            scope.spawn(move || {
+                let mut tile = vec![0.0; ITEMS * TILE];
+                let share = USERS.div_ceil(cores);
+                let (first, end) = (core * share, USERS.min((core + 1) * share));
+                for from in (first..end).step_by(TILE) {
+                    let to = end.min(from + TILE);
+                    let scores = &mut tile[..ITEMS * (to - from)];
+                    score_tile(items.view(), users.slice(s![from..to, ..]), scores).expect("shapes agree");
+                    std::hint::black_box(&scores);
+                }
+            });
+        }
+    });
+}
+
+/// A solution of a million users, trained for one iteration: speed does not depend on what the factors say.
+async fn solution(stores: &Stores) -> SolutionVersion {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("pipeline-bench");
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let interactions = folder.join("interactions.parquet");
+    if !interactions.exists() {
+        write_interactions(&interactions);
+    }
+    let trained = TrainingJob::new(interactions.display().to_string())
+        .recipe(ItemAffinity { iterations: 1, ..ItemAffinity::default() })
+        .solution(folder.join("solution").display().to_string())
+        .run()
+        .await
+        .expect("training");
+    let reference = SolutionRef::parse(&trained.solution.to_string()).expect("a reference");
+    SolutionVersion::open(stores, &reference).await.expect("the solution opens")
+}
+
+fn write_interactions(path: &Path) {
+    let mut rng = ChaCha8Rng::seed_from_u64(149);
+    let rows = USERS * 3;
+    let batch = RecordBatch::try_from_iter([
+        ("user_id", Arc::new(StringArray::from_iter_values((0..rows).map(|n| format!("U{:07}", n / 3)))) as ArrayRef),
+        ("item_id", Arc::new(StringArray::from_iter_values((0..rows).map(|_| format!("I{:03}", rng.random_range(0..ITEMS)))))),
+        ("timestamp", Arc::new(Int64Array::from_iter_values((0..rows).map(|n| 1_700_000_000 + n as i64)))),
+    ])
+    .expect("a batch");
+    let file = std::fs::File::create(path).expect("a file");
+    let mut writer = ArrowWriter::try_new(file, batch.schema(), None).expect("a writer");
+    writer.write(&batch).expect("written");
+    writer.close().expect("closed");
+}

@@ -289,7 +289,7 @@ fn terminate_ends_a_training_with_143_and_leaves_no_commit() {
     let folder = tempfile::tempdir().unwrap();
     let solution = folder.path().join("solution");
     let mut child = item_affinity()
-        .args(["train", "--hidden-dimension", "256", "--iterations", "1000", "--interactions", &data("interactions.parquet")])
+        .args(["train", "--hidden-dimension", "256", "--iterations", "100", "--interactions", &data("interactions.parquet")])
         .args(["--solution", &solution.display().to_string()])
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -100,6 +100,12 @@ pub(crate) struct DatasetArgs {
     /// Weights by event type: view=1,purchase=4; other types weigh 1.
     #[arg(long, value_name = "TYPE=WEIGHT", value_delimiter = ',')]
     pub(crate) event_weights: Vec<String>,
+    /// EVENT_VALUE is the weight of an event, besides its threshold.
+    #[arg(long)]
+    pub(crate) value_as_weight: bool,
+    /// Share of rows with unusable values at which the command stops; 0.01 unless said.
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) max_bad_rows: Option<f64>,
     /// Unit of integer timestamps; seconds and milliseconds are told apart without it.
     #[arg(long, value_enum)]
     pub(crate) timestamp_unit: Option<UnitName>,
@@ -313,7 +319,9 @@ pub(crate) struct ShowArgs {
 
 impl DatasetArgs {
     pub(crate) fn columns(&self) -> Result<ColumnMapping, item_affinity_ingest::Error> {
-        ColumnMapping::parse(&self.column)
+        let mut columns = ColumnMapping::default();
+        self.column.iter().try_for_each(|pair| columns.parse(pair))?;
+        Ok(columns)
     }
 
     pub(crate) fn weights(&self) -> Result<Vec<(String, f32)>, String> {

@@ -13,7 +13,7 @@ pub(crate) async fn run(ctx: &SessionContext, text: &str, printer: &mut Printer)
         let dialect = datafusion::sql::sqlparser::dialect::GenericDialect {};
         DFParserBuilder::new(text)
             .with_dialect(&dialect)
-            .with_recursion_limit(state.config_options().sql_parser.recursion_limit)
+            .with_recursion_limit(state.config_options().sql_parser.recursion_limit.get())
             .build()?
             .parse_statements()?
     };

@@ -54,6 +54,8 @@ pub(crate) fn dataset(args: &DatasetArgs) -> Result<Dataset, Failure> {
         event_types: args.event_type.clone(),
         event_value_threshold: args.event_value_threshold,
         event_weights: args.weights().map_err(Failure::usage)?,
+        value_as_weight: args.value_as_weight,
+        max_bad_row_share: args.max_bad_rows,
         timestamp_unit: args.timestamp_unit.map(Into::into),
     })
 }

@@ -66,7 +66,7 @@ impl Error {
             Self::Query(error) => item_affinity_datafusion::error_kind(error),
             Self::OutOfRange { .. } | Self::Missing(_) | Self::OutputInInput { .. } => ErrorKind::Usage,
             Self::TooManyItems { .. } => ErrorKind::BadInput,
-            Self::Cancelled => ErrorKind::Cancelled,
+            Self::Cancelled => ErrorKind::Storage,
         }
     }
 }

@@ -22,10 +22,14 @@ mod item_errors;
 mod json_lines;
 mod parquet_output;
 mod segment_job;
+mod segment_output;
+mod segment_report;
+mod segment_run;
 
 pub use error::{Error, Result};
 pub use item_affinity_datafusion::{ItemEntry, ItemError, ItemList, SEGMENT_SCHEMA, SessionSettings};
-pub use item_affinity_solution::{EvaluationJob, Observer, Silent, Stage, TrainingJob};
+pub use item_affinity_solution::{EvaluationJob, EvaluationReport, Observer, Silent, Stage, TrainingJob, TrainingReport};
 pub use item_errors::ItemErrorRecord;
 pub use json_lines::UsersKey;
-pub use segment_job::{BatchSegmentJob, OutputFormat, SegmentReport};
+pub use segment_job::{BatchSegmentJob, OutputFormat};
+pub use segment_report::SegmentReport;

@@ -24,9 +24,9 @@ pub(crate) struct ParquetOutput {
 }
 
 impl ParquetOutput {
-    pub(crate) async fn create(run: &mut Run, version: &SolutionVersion) -> Result<Self> {
+    pub(crate) async fn create(run: &Run, version: &SolutionVersion) -> Result<Self> {
         let file = run.writer("part-00000.parquet").await?;
-        let sorted = [0, 1].map(|column| SortingColumn::new(column, false, false));
+        let sorted = [0, 1].map(|column| SortingColumn { column_idx: column, descending: false, nulls_first: false });
         // Nothing here may change from run to run: run ids and times are in the commit.
         let facts = [
             ("item_affinity.solution_version", version.reference().version.unwrap_or_default().to_string()),
@@ -50,8 +50,8 @@ impl ParquetOutput {
         Ok(self.writer.write(batch).await?)
     }
 
-    pub(crate) async fn finish(mut self, run: &mut Run) -> Result<FileEntry> {
+    pub(crate) async fn finish(mut self) -> Result<FileEntry> {
         self.writer.finish().await?;
-        Ok(self.writer.into_inner().finish(run, Some(self.rows)).await?)
+        Ok(self.writer.into_inner().finish(Some(self.rows)).await?)
     }
 }

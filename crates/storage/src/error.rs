@@ -142,6 +142,16 @@ pub enum Error {
         /// What to do.
         cure: String,
     },
+    /// An object is larger than what is read whole.
+    #[error("ERR_TOO_LARGE: the object has {size} bytes, the limit is {limit}; file={file}; split it")]
+    TooLarge {
+        /// The object.
+        file: String,
+        /// Its bytes.
+        size: u64,
+        /// Bytes allowed.
+        limit: u64,
+    },
     /// An input that cannot be read as a file: a pipe, a device, a dangling or looping link.
     #[error("ERR_INPUT_FILE: {reason}; file={file}; give a regular file, a folder or a glob")]
     InputFile {
@@ -353,7 +363,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Location { .. } => ErrorKind::Usage,
-            Self::Parquet { fault: ParquetFault::DecodedBudget, .. } => ErrorKind::Limit,
+            Self::Parquet { fault: ParquetFault::DecodedBudget, .. } | Self::TooLarge { .. } => ErrorKind::Limit,
             Self::NoInput { .. }
             | Self::InputFile { .. }
             | Self::Parquet { .. }

@@ -55,6 +55,7 @@
 //! ```
 
 mod commit;
+mod copy_out;
 mod durable;
 mod error;
 mod file_writer;
@@ -69,6 +70,7 @@ mod pattern;
 mod pinned;
 mod preflight;
 mod publish;
+mod read_small;
 mod registry;
 mod run;
 mod s3;
@@ -76,14 +78,16 @@ mod schema_tree;
 mod store_error;
 mod thrift;
 
+pub use bytes::Bytes;
 pub use commit::{Artifact, Versions};
 pub use error::{Error, ErrorKind, ParquetFault, Result};
 pub use file_writer::FileWriter;
 pub use footer::Footer;
 pub use listing::{InputFile, Listing, list_parquet};
 pub use location::Location;
-pub use manifest::{Commit, CommitBody, FileEntry, InputPin, SolutionPin};
+pub use manifest::{Commit, CommitBody, FileEntry, InputPin, SolutionPin, sha256 as sha256_hex};
 pub use parquet_input::{Batches, ParquetInput, open_parquet};
 pub use preflight::{check_footer, preflight};
+pub use read_small::read_small;
 pub use registry::Stores;
 pub use run::Run;

@@ -243,7 +243,7 @@ fn is_hex(text: &str, length: usize) -> bool {
 }
 
 /// The SHA-256 of bytes, in hex.
-pub(crate) fn sha256(bytes: &[u8]) -> String {
+pub fn sha256(bytes: &[u8]) -> String {
     hex(Sha256::digest(bytes).as_slice())
 }
 

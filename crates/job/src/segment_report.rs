@@ -1,0 +1,71 @@
+//! What a batch segment job did.
+
+use item_affinity_solution::SolutionVersion;
+use item_affinity_storage::{Commit, Location};
+use serde::Serialize;
+
+use crate::item_errors::ItemErrorRecord;
+
+/// What a job did.
+#[derive(Clone, Debug, Serialize)]
+pub struct SegmentReport {
+    /// Where the segments are.
+    pub output: String,
+    /// The committed version of the output.
+    pub version: u64,
+    /// The solution version that ranked, number included.
+    pub solution_version: String,
+    /// True when the same job was committed before and nothing was done.
+    pub already_done: bool,
+    /// Entries of the item list.
+    pub asked: u64,
+    /// Entries with a segment.
+    pub ok: u64,
+    /// Entries whose segment has no user.
+    pub empty: u64,
+    /// Entries with an error record.
+    pub error: u64,
+    /// Rows written.
+    pub rows: u64,
+    /// Why entries have no segment; empty when `already_done`, they are in the output then.
+    pub item_errors: Vec<ItemErrorRecord>,
+    /// What is worth knowing but did not stop the job.
+    pub warnings: Vec<String>,
+    /// Data files, relative to the output.
+    pub files: Vec<String>,
+}
+
+impl SegmentReport {
+    pub(crate) fn of(version: &SolutionVersion) -> Self {
+        Self {
+            output: String::new(),
+            version: 0,
+            solution_version: version.reference().to_string(),
+            already_done: false,
+            asked: 0,
+            ok: 0,
+            empty: 0,
+            error: 0,
+            rows: 0,
+            item_errors: Vec::new(),
+            warnings: Vec::new(),
+            files: Vec::new(),
+        }
+    }
+
+    pub(crate) fn already_done(output: &Location, version: &SolutionVersion, done: &Commit) -> Self {
+        let count = |name: &str| done.body.counts.get(name).copied().unwrap_or_default();
+        Self {
+            output: output.to_string(),
+            version: done.version,
+            already_done: true,
+            asked: count("asked"),
+            ok: count("ok"),
+            empty: count("empty"),
+            error: count("error"),
+            rows: count("rows"),
+            files: done.files.iter().map(|f| f.path.clone()).collect(),
+            ..Self::of(version)
+        }
+    }
+}

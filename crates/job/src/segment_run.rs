@@ -1,0 +1,163 @@
+//! The work of a batch segment job between its start and its commit.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use datafusion::arrow::array::{AsArray, RecordBatch};
+use datafusion::execution::SendableRecordBatchStream;
+use futures::StreamExt;
+use item_affinity_datafusion::{ItemEntry, SegmentsRequest, segments_dataframe, session};
+use item_affinity_solution::{SolutionVersion, Stage};
+use item_affinity_storage::{CommitBody, Run, SolutionPin};
+
+use crate::error::{Error, Result};
+use crate::item_errors::{self, ItemErrorRecord};
+use crate::segment_job::BatchSegmentJob;
+use crate::segment_output::Output;
+use crate::segment_report::SegmentReport;
+
+impl BatchSegmentJob {
+    /// Ranks and writes everything that the commit will name.
+    pub(crate) async fn write(&self, version: &Arc<SolutionVersion>, run: &Run) -> Result<(CommitBody, SegmentReport)> {
+        let ctx = match &self.session {
+            Some(session) => session.clone(),
+            None => session(&self.stores, self.settings)?,
+        };
+        let wanted = self.items.entries.iter().filter_map(|e| e.item.as_ref().ok()).collect::<BTreeSet<_>>();
+        let known = wanted.iter().filter(|id| version.items.ids.index_of(id).is_some()).count();
+        let mut warnings = self.warnings(version, wanted.len());
+        let counted = if wanted.is_empty() {
+            // Every line was unreadable: the records say why, and there is nothing to rank.
+            self.write_rows(None, version, run).await?
+        } else {
+            let request =
+                SegmentsRequest { items: wanted.iter().map(|id| (*id).clone()).collect(), num_results: self.num_results };
+            let planned = segments_dataframe(&ctx, &self.stores, version, &request)?;
+            let expected = known as u64 * (self.num_results as u64).min(version.model.users);
+            self.observer.stage(Stage::new("rank users", "rows", Some(expected)));
+            self.write_rows(Some(planned.segments.execute_stream().await?), version, run).await?
+        };
+        let item_errors = self.item_errors(version);
+        if !item_errors.is_empty() {
+            let records = item_errors::to_parquet(&item_errors)?;
+            run.put_internal("errors.parquet", records, Some(item_errors.len() as u64)).await?;
+        }
+        let mut report = SegmentReport::of(version);
+        report.asked = self.items.entries.len() as u64;
+        report.error = item_errors.len() as u64;
+        for entry in &self.items.entries {
+            let Ok(id) = &entry.item else { continue };
+            match counted.get(id.as_str()) {
+                Some(_) => report.ok += 1,
+                None if version.items.ids.index_of(id).is_some() => report.empty += 1,
+                None => {}
+            }
+        }
+        report.rows = counted.values().sum();
+        report.item_errors = item_errors;
+        for warning in &warnings {
+            self.observer.warning(warning);
+        }
+        report.warnings.append(&mut warnings);
+        let counts = [
+            ("asked", report.asked),
+            ("ok", report.ok),
+            ("empty", report.empty),
+            ("error", report.error),
+            ("rows", report.rows),
+            ("users", version.model.users),
+        ];
+        let reference = version.reference();
+        let body = CommitBody {
+            solution_version: Some(SolutionPin {
+                location: reference.location.to_string(),
+                version: reference.version.unwrap_or_default(),
+                sha256: version.commit.sha256.clone(),
+            }),
+            item_list_sha256: Some(self.item_list_sha256()),
+            counts: counts.into_iter().map(|(name, count)| (name.to_owned(), count)).collect(),
+            details: serde_json::json!({ "num_results": self.num_results, "as_of": version.model.as_of }),
+            ..CommitBody::default()
+        };
+        Ok((body, report))
+    }
+
+    fn warnings(&self, version: &SolutionVersion, distinct: usize) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let readable = self.items.entries.iter().filter(|e| e.item.is_ok()).count();
+        if readable > distinct {
+            warnings.push(format!("ITEM_DUPLICATE: {} items are asked for more than once", readable - distinct));
+        }
+        if self.num_results as u64 > version.model.users {
+            warnings.push(format!(
+                "NUM_RESULTS: {} users per item asked for, the solution version has {}; segments hold all of them",
+                self.num_results, version.model.users
+            ));
+        }
+        warnings
+    }
+
+    /// Writes the rows of an ordered stream and counts them by item.
+    async fn write_rows(
+        &self,
+        mut rows: Option<SendableRecordBatchStream>,
+        version: &SolutionVersion,
+        run: &Run,
+    ) -> Result<BTreeMap<String, u64>> {
+        let mut output = Output::create(self, version, run).await?;
+        let mut counted = BTreeMap::<String, u64>::new();
+        let mut done = 0;
+        loop {
+            let next = async { match rows.as_mut() { Some(rows) => rows.next().await, None => None } };
+            let batch = tokio::select! {
+                biased;
+                () = self.cancellation.cancelled() => return Err(Error::Cancelled),
+                batch = next => batch,
+            };
+            let Some(batch) = batch.transpose()? else { break };
+            for (item, rows) in item_runs(&batch) {
+                *counted.entry(item.to_owned()).or_default() += rows;
+            }
+            output.write(&batch).await?;
+            done += batch.num_rows() as u64;
+            self.observer.advance(done, None);
+        }
+        output.finish(&self.without_segment(version).collect::<Vec<_>>()).await?;
+        Ok(counted)
+    }
+
+    fn item_errors(&self, version: &SolutionVersion) -> Vec<ItemErrorRecord> {
+        self.without_segment(version).map(|(_, record)| record).collect()
+    }
+
+    /// The entries that can have no segment, with the reason.
+    fn without_segment(
+        &self,
+        version: &SolutionVersion,
+    ) -> impl Iterator<Item = (&ItemEntry, ItemErrorRecord)> {
+        self.items.entries.iter().filter_map(|entry| {
+            let record = match &entry.item {
+                Ok(id) if version.items.ids.index_of(id).is_some() => return None,
+                Ok(id) => ItemErrorRecord::not_in_model(id),
+                Err(error) => ItemErrorRecord {
+                    item_id: None,
+                    code: error.code.to_owned(),
+                    message: error.message.clone(),
+                },
+            };
+            Some((entry, record))
+        })
+    }
+}
+
+/// The items of a batch that is ordered by item, with the rows of each.
+fn item_runs(batch: &RecordBatch) -> Vec<(&str, u64)> {
+    let mut runs = Vec::<(&str, u64)>::new();
+    for id in batch.column(0).as_string::<i32>().iter().flatten() {
+        match runs.last_mut() {
+            Some((last, rows)) if *last == id => *rows += 1,
+            _ => runs.push((id, 1)),
+        }
+    }
+    runs
+}
