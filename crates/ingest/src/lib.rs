@@ -39,6 +39,7 @@ mod oddities;
 mod part;
 mod profile;
 mod readers;
+mod recent_codes;
 mod report;
 mod report_text;
 mod schema;

@@ -104,10 +104,11 @@ impl Text {
 
     /// A number that stands for the value and for no other value, where there is one that is cheap to have: for an
     /// integer, and for a short string the 16 bytes that a view array keeps of it, which are its length and the string.
+    /// Bits 8 to 32 are always 0.
     pub(crate) fn short_key(&self, row: usize) -> Option<u128> {
         // The low 32 bits of a short view are its length, at most 12, so these marks are free.
-        const SIGNED: u128 = 0xffff_ffff;
-        const UNSIGNED: u128 = 0xffff_fffe;
+        const SIGNED: u128 = 0xff;
+        const UNSIGNED: u128 = 0xfe;
         match self {
             Text::Utf8(array) => inline(array.value(row)),
             Text::LargeUtf8(array) => inline(array.value(row)),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray};
 
 use crate::error::Result;
+use crate::recent_codes::{NO_KEY, RecentCodes};
 use crate::text::{Text, TextValue};
 
 /// Codes from here on say why a row has no code.
@@ -22,21 +23,16 @@ pub(crate) const UNREAD: u32 = u32::MAX - 4;
 
 /// Remembers the codes of values seen before, across the batches of a read.
 pub(crate) struct TextCodes {
-    /// A direct-mapped cache of short values; a slot whose code is `UNREAD` is empty.
+    recent: RecentCodes,
     keys: Vec<u128>,
-    codes: Vec<u32>,
     /// The dictionary of the last batch with the codes of its values: a row group shares one over its batches.
     dictionary: Option<(ArrayRef, Vec<u32>)>,
     scratch: String,
 }
 
 impl TextCodes {
-    /// 2^15 slots are 640 KiB: they stay in the second-level cache beside what the decoder needs.
-    const SLOT_BITS: u32 = 15;
-
     pub(crate) fn new() -> Self {
-        let slots = 1 << Self::SLOT_BITS;
-        Self { keys: vec![0; slots], codes: vec![UNREAD; slots], dictionary: None, scratch: String::new() }
+        Self { recent: RecentCodes::new(), keys: Vec::new(), dictionary: None, scratch: String::new() }
     }
 
     /// Writes one code per row of `array` into `out`, which is cleared first.
@@ -66,7 +62,7 @@ impl TextCodes {
                 } else if array.is_null(row) {
                     NULL
                 } else if codes[key] == UNREAD {
-                    codes[key] = self.code_of(&text, key, resolve)?;
+                    codes[key] = code_of(&text, key, &mut self.scratch, resolve)?;
                     codes[key]
                 } else {
                     codes[key]
@@ -76,12 +72,26 @@ impl TextCodes {
             return Ok(());
         }
         let text = Text::of(array);
-        for row in 0..text.len() {
-            out.push(if wanted.is_some_and(|wanted| !wanted[row]) {
-                UNREAD
-            } else {
-                self.code_of(&text, row, resolve)?
-            });
+        let mut start = 0;
+        while start < text.len() {
+            let rows = start..text.len().min(start + ROWS_AT_ONCE);
+            start = rows.end;
+            self.keys.clear();
+            self.keys.extend(rows.clone().map(|row| text.short_key(row).unwrap_or(NO_KEY)));
+            self.recent.fetch(&self.keys);
+            for (position, row) in rows.enumerate() {
+                out.push(if wanted.is_some_and(|wanted| !wanted[row]) {
+                    UNREAD
+                } else if text.is_null(row) {
+                    NULL
+                } else if let Some(code) = self.recent.find(self.keys[position]) {
+                    code
+                } else {
+                    let code = code_of(&text, row, &mut self.scratch, resolve)?;
+                    self.recent.remember(self.keys[position], code);
+                    code
+                });
+            }
         }
         Ok(())
     }
@@ -94,33 +104,16 @@ impl TextCodes {
             _ => vec![UNREAD; values.len()],
         }
     }
+}
 
-    fn code_of(&mut self, text: &Text, row: usize, resolve: &mut dyn FnMut(&str) -> Result<u32>) -> Result<u32> {
-        // A null may have any bytes under it: only a value can be remembered.
-        let slot = if text.is_null(row) { None } else { text.short_key(row).map(|key| (Self::slot(key), key)) };
-        if let Some((slot, key)) = slot
-            && self.keys[slot] == key
-            && self.codes[slot] != UNREAD
-        {
-            return Ok(self.codes[slot]);
-        }
-        let code = match text.value(row, &mut self.scratch) {
-            TextValue::Null => NULL,
-            TextValue::NotUtf8 => NOT_UTF8,
-            TextValue::Text(text) => resolve(text)?,
-        };
-        if let Some((slot, key)) = slot {
-            self.keys[slot] = key;
-            self.codes[slot] = code;
-        }
-        Ok(code)
-    }
+/// Rows whose places in the cache are fetched together: as many as the first-level cache has room for.
+const ROWS_AT_ONCE: usize = 256;
 
-    /// Multiplies by 2^64 divided by the golden ratio, which spreads keys that differ in few bits (Knuth, 6.4).
-    #[allow(clippy::cast_possible_truncation)] // The two halves of a key, and then its highest bits.
-    fn slot(key: u128) -> usize {
-        let folded = (key as u64) ^ ((key >> 64) as u64).rotate_left(23);
-        (folded.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - Self::SLOT_BITS)) as usize
+fn code_of(text: &Text, row: usize, scratch: &mut String, resolve: &mut dyn FnMut(&str) -> Result<u32>) -> Result<u32> {
+    match text.value(row, scratch) {
+        TextValue::Null => Ok(NULL),
+        TextValue::NotUtf8 => Ok(NOT_UTF8),
+        TextValue::Text(text) => resolve(text),
     }
 }
 
