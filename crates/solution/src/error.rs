@@ -56,15 +56,6 @@ pub enum Error {
         cure: String,
     },
 
-    /// A location with commits that are not solution versions.
-    #[error(
-        "ERR_NOT_A_SOLUTION: the commits are not of a solution; file={location}; name the folder that training wrote to"
-    )]
-    NotASolution {
-        /// The location that was asked for.
-        location: String,
-    },
-
     /// A job without a place to write to.
     #[error("ERR_NO_SOLUTION_LOCATION: training has nowhere to write; say where with solution")]
     NoSolutionLocation,
@@ -128,9 +119,7 @@ impl Error {
             Self::Ingest(error) => error.kind(),
             Self::Model(error) => model_kind(error),
             Self::Reference { .. } | Self::NoSolutionLocation | Self::OutputInInput { .. } => ErrorKind::Usage,
-            Self::Damaged { .. } | Self::Format { .. } | Self::NotASolution { .. } | Self::NotFinite { .. } => {
-                ErrorKind::BadInput
-            }
+            Self::Damaged { .. } | Self::Format { .. } | Self::NotFinite { .. } => ErrorKind::BadInput,
             Self::Threads { .. } => ErrorKind::Limit,
             // The same command may pass later. A caller that was signalled asks `is_cancelled` first.
             Self::Cancelled => ErrorKind::Storage,

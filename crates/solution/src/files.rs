@@ -30,21 +30,6 @@ pub(crate) struct VersionReader {
     pub(crate) commit: Commit,
 }
 
-/// The folder of the files of a version, below the location of the solution.
-fn folder(commit: &Commit) -> String {
-    format!("versions/{}/", commit.run_id)
-}
-
-fn card(commit: &Commit) -> Option<&FileEntry> {
-    let folder = folder(commit);
-    commit.files.iter().find(|entry| entry.path.strip_prefix(&folder) == Some(MODEL_CARD))
-}
-
-/// Whether a commit is of a solution version, and not of segments.
-pub(crate) fn is_solution(commit: &Commit) -> bool {
-    card(commit).is_some()
-}
-
 impl VersionReader {
     /// A reader for the version that `reference` names.
     pub(crate) async fn open(stores: &Stores, reference: &SolutionRef) -> Result<Self> {
@@ -66,9 +51,11 @@ impl VersionReader {
 
     /// The files by what they are.
     pub(crate) fn files(&self) -> Result<VersionFiles> {
-        let folder = folder(&self.commit);
-        let card = card(&self.commit).cloned();
-        let card = card.ok_or_else(|| Error::NotASolution { location: self.versions.location().to_string() })?;
+        let folder = format!("versions/{}/", self.commit.run_id);
+        let is_card = |entry: &&FileEntry| entry.path.strip_prefix(&folder) == Some(MODEL_CARD);
+        let card = self.commit.files.iter().find(is_card).cloned().ok_or_else(|| {
+            self.damaged(&commit_path(self.commit.version), format!("the commit names no {MODEL_CARD}"))
+        })?;
         let items = self.parts(&folder, Table::Items)?;
         let users = self.parts(&folder, Table::Users)?;
         Ok(VersionFiles { card, items, users })
@@ -176,4 +163,9 @@ impl VersionReader {
         }
         Ok(())
     }
+}
+
+/// The commit object of a version, below the location of the solution.
+pub(crate) fn commit_path(version: u64) -> String {
+    format!("_item_affinity/commits/{version:020}.json")
 }

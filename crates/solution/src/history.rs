@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use futures::stream::{self, StreamExt, TryStreamExt};
 use item_affinity_ingest::RowCounts;
 use item_affinity_model::ItemAffinity;
 use item_affinity_storage::{Artifact, Commit, CommitBody, InputFile, InputPin, Location, Stores, Versions};
@@ -9,9 +10,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::dataset::Pinned;
 use crate::error::{Error, Result};
-use crate::files::is_solution;
+use crate::files::commit_path;
 use crate::model_card::{EventFilter, ModelCard, known_settings};
 use crate::tables::{FORMAT, schemas};
+
+/// Commits asked for at once.
+const READ_AT_ONCE: usize = 16;
 
 /// One version of a solution, as its commit tells it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -68,7 +72,8 @@ struct Details {
 /// Lists the kept versions at a location, oldest first.
 ///
 /// # Errors
-/// [`Error::Storage`] when a commit cannot be read or there is none; [`Error::NotASolution`] for other commits.
+/// [`Error::Storage`] when a commit cannot be read, there is none, or they are not of a solution; [`Error::Damaged`] for
+/// one that does not say what was trained.
 ///
 /// # Cost
 /// One request per version.
@@ -79,20 +84,14 @@ pub async fn versions(stores: &Stores, location: &Location) -> Result<Vec<Versio
         // The words for a location without a solution are those of every other reader.
         versions.resolve(None).await?;
     }
-    let mut summaries = Vec::with_capacity(numbers.len());
-    for number in numbers {
-        summaries.push(summary(versions.read(number).await?, location)?);
-    }
-    Ok(summaries)
+    let commits = stream::iter(numbers).map(|number| versions.read(number)).buffered(READ_AT_ONCE);
+    commits.map(|commit| summary(commit?)).try_collect().await
 }
 
-fn summary(commit: Commit, location: &Location) -> Result<VersionSummary> {
-    if !is_solution(&commit) {
-        return Err(Error::NotASolution { location: location.to_string() });
-    }
+fn summary(commit: Commit) -> Result<VersionSummary> {
     let details = serde_json::from_value::<Details>(commit.body.details).map_err(|e| Error::Damaged {
-        what: format!("commit {} does not say what was trained ({e})", commit.version),
-        file: format!("_item_affinity/commits/{:020}.json", commit.version),
+        what: format!("the commit does not say what was trained ({e})"),
+        file: commit_path(commit.version),
         cure: "train again".to_owned(),
     })?;
     let count = |name: &str| commit.body.counts.get(name).copied().unwrap_or_default();

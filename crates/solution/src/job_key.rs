@@ -92,7 +92,7 @@ mod tests {
             key(|key| key.interactions[0] = pin("s3://lake/c", 10, "x")),
             key(|key| key.interactions[0] = pin("s3://lake/a", 11, "x")),
             key(|key| key.interactions[0] = pin("s3://lake/a", 10, "z")),
-            key(|key| drop(key.interactions.pop())),
+            key(|key| key.interactions.truncate(1)),
             key(|key| key.items = vec![pin("s3://lake/i", 1, "i")]),
             key(|key| key.users = vec![pin("s3://lake/i", 1, "i")]),
             key(|key| key.columns = BTreeMap::from([("USER_ID", "household")])),

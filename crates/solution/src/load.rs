@@ -25,9 +25,9 @@ impl SolutionVersion {
     /// Opens a version: reads the model card and the item states, and checks that every user part is there.
     ///
     /// # Errors
-    /// [`crate::Error::Storage`] when the version does not exist or cannot be read; [`crate::Error::Damaged`] with the name of the
-    /// file for anything that is not as the commit and the format say; [`crate::Error::Format`] for a newer major version;
-    /// [`crate::Error::NotASolution`] for a location that holds commits of something else.
+    /// [`Error::Storage`](crate::Error::Storage) when the version does not exist or cannot be read;
+    /// [`Error::Damaged`](crate::Error::Damaged) with the name of the file for anything that is not as the commit and
+    /// the format say; [`Error::Format`](crate::Error::Format) for a newer major version.
     ///
     /// # Cost
     /// One request per file; item files are read whole and held once while they are decoded.
@@ -72,7 +72,7 @@ impl SolutionVersion {
     /// Reads the states of all users: for scoring single pairs, not for ranking, which streams the parts.
     ///
     /// # Errors
-    /// As [`SolutionVersion::open`]; also [`crate::Error::Damaged`] when the parts together are not in order, or are not those
+    /// As [`SolutionVersion::open`]; also [`Error::Damaged`](crate::Error::Damaged) when the parts together are not in order, or are not those
     /// of this model.
     ///
     /// # Cost

@@ -262,7 +262,16 @@ async fn segments_are_no_solution() {
     for error in
         [open(&stores, "memory:///segments").await.unwrap_err(), versions(&stores, &location).await.unwrap_err()]
     {
-        assert!(matches!(error, Error::NotASolution { .. }), "{error}");
-        assert!(error.to_string().contains("memory:///segments"), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("segments, not solution versions") && text.contains("memory:///segments"), "{text}");
+        assert_eq!(error.kind(), ErrorKind::BadInput);
     }
+}
+
+#[tokio::test]
+async fn a_commit_without_a_model_card_is_damage() {
+    let stores = forge(|files| drop(files.remove("model.json"))).await;
+    let text = open(&stores, "memory:///affinity").await.unwrap_err().to_string();
+    assert!(text.starts_with("ERR_SOLUTION_DAMAGED: the commit names no model.json; file=_item_affinity/"), "{text}");
+    assert!(text.ends_with("use an earlier version (memory:///affinity@1) or train again"), "{text}");
 }

@@ -180,6 +180,13 @@ async fn a_cancelled_training_leaves_the_versions_before_it() {
     assert_eq!(open(&stores, "memory:///affinity").await.unwrap().commit.version, 1);
 }
 
+#[test]
+fn jobs_can_be_spawned() {
+    fn sendable(_: impl Send) {}
+    sendable(TrainingJob::new("memory:///events/").run());
+    sendable(item_affinity_solution::EvaluationJob::new("memory:///events/").run());
+}
+
 /// Waits inside the first step of the fit until the job was dropped, and counts the steps.
 struct Holds {
     fitting: Mutex<bool>,
