@@ -16,6 +16,11 @@ const UNOBSERVED_WEIGHT_RANGE: RangeInclusive<f32> = 0.0..=1.0;
 const HALF_LIFE_DAYS_RANGE: RangeInclusive<f64> = 0.01..=36_500.0;
 
 /// How users and items are turned into hidden variables whose product says how well they fit.
+///
+/// What the settings do is stated in [`fit`](crate::fit()) and in [`ItemAffinity::SETTINGS`]. The defaults were chosen
+/// by the precision of segments of 1 % of the users on the last tenth of the events, in time, of two retail logs of one
+/// and two years. A half-life raises it, most for pairs that are new; it lowers the metrics of
+/// [`evaluate_personalize`](crate::evaluate_personalize()), which hold out old events of users who left long ago.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ItemAffinity {
@@ -40,7 +45,7 @@ impl Default for ItemAffinity {
             iterations: 12,
             regularization: 0.008,
             unobserved_weight: 0.2,
-            half_life_days: None,
+            half_life_days: Some(365.0),
             seed: 1,
         }
     }
@@ -83,7 +88,7 @@ impl ItemAffinity {
         },
         Setting {
             name: "half_life_days",
-            default: "none",
+            default: "365",
             range: "[0.01, 36500] or none",
             purpose: "Days after which an event counts half.",
         },

@@ -10,6 +10,8 @@ use crate::recipe::ItemAffinity;
 
 /// Entries gathered at once: a panel of them stays in the second-level cache with the matrix it is added to.
 const PANEL_ROWS: usize = 128;
+/// Rows copied before the first of them is worked on; they stay in the first-level cache.
+const GATHER_ROWS: usize = 16;
 /// A longer row is cut into pieces of this length, which are added up in their order.
 pub(crate) const LONG_ROW: usize = 1 << 16;
 
@@ -44,20 +46,14 @@ pub(crate) struct Workspace {
 
 impl Workspace {
     pub(crate) fn new(d: usize) -> Self {
-        let largest = d.max(longest_short_row(d));
         Self {
-            system: System::new(largest),
-            panel: vec![0f32; PANEL_ROWS.max(largest) * d],
+            system: System::new(d),
+            panel: vec![0f32; PANEL_ROWS.max(d) * d],
             diagonal: vec![0f32; d],
-            right: vec![0f32; largest],
+            right: vec![0f32; d],
             sum: vec![0f64; d],
         }
     }
-}
-
-/// Rows up to this length are solved by their entries instead of by the hidden dimension (measured).
-fn longest_short_row(d: usize) -> usize {
-    d * 3 / 4
 }
 
 /// The equations of one row.
@@ -73,7 +69,7 @@ impl Problem<'_> {
     pub(crate) fn solve(&self, workspace: &mut Workspace, x: &mut [f32]) -> Result<f64, Failure> {
         let (columns, confidence) = self.observed.row(self.row);
         let shared_definite = self.shared_diagonal(&mut workspace.diagonal);
-        if shared_definite && columns.len() <= longest_short_row(self.fixed.d) {
+        if shared_definite && columns.len() < self.fixed.d {
             return self.solve_short(workspace, columns, confidence, x);
         }
         workspace.system.clear(self.fixed.d);
@@ -127,13 +123,13 @@ impl Problem<'_> {
         let right = &mut right[..d];
         for (columns, confidence) in columns.chunks(PANEL_ROWS).zip(confidence.chunks(PANEL_ROWS)) {
             right.fill(0.0);
-            for ((column, c), scaled) in columns.iter().zip(confidence).zip(panel.chunks_exact_mut(d)) {
-                let (y, root) = (self.factor(*column), c.sqrt());
-                for ((scaled, y), right) in scaled.iter_mut().zip(y).zip(right.iter_mut()) {
-                    *scaled = root * y;
-                    *right += c * y;
+            self.gather(columns, panel, |at, y| {
+                let (c, root) = (confidence[at], confidence[at].sqrt());
+                for (y, right) in y.iter_mut().zip(right.iter_mut()) {
+                    *right += c * *y;
+                    *y *= root;
                 }
-            }
+            });
             system.add_inner(&panel[..columns.len() * d]);
             sum.iter_mut().zip(right.iter()).for_each(|(sum, value)| *sum += f64::from(*value));
         }
@@ -169,14 +165,10 @@ impl Problem<'_> {
         let Workspace { system, panel, diagonal, right, .. } = workspace;
         diagonal.iter_mut().for_each(|entry| *entry = 1.0 / entry.sqrt());
         let (panel, alpha) = (&mut panel[..n * d], &mut right[..n]);
-        for (((column, c), scaled), alpha) in
-            columns.iter().zip(confidence).zip(panel.chunks_exact_mut(d)).zip(&mut *alpha)
-        {
-            *alpha = c.sqrt();
-            for ((scaled, y), inverse) in scaled.iter_mut().zip(self.factor(*column)).zip(diagonal.iter()) {
-                *scaled = *alpha * y * inverse;
-            }
-        }
+        self.gather(columns, panel, |at, y| {
+            alpha[at] = confidence[at].sqrt();
+            y.iter_mut().zip(diagonal.iter()).for_each(|(y, inverse)| *y *= alpha[at] * inverse);
+        });
         system.set_outer(panel, n);
         system.add_diagonal(std::iter::repeat_n(1.0, n));
         if !system.solve(alpha) {
@@ -192,9 +184,21 @@ impl Problem<'_> {
         finite(x, loss)
     }
 
-    fn factor(&self, column: u32) -> &[f32] {
-        let start = column as usize * self.fixed.d;
-        &self.fixed.factors[start..start + self.fixed.d]
+    /// Copies the factors of some columns into a panel, and hands each to `scale`.
+    ///
+    /// A plain copy of several rows lets the processor wait for all of them at once: most of them come from main memory.
+    fn gather(&self, columns: &[u32], panel: &mut [f32], mut scale: impl FnMut(usize, &mut [f32])) {
+        let d = self.fixed.d;
+        for (block, (columns, panel)) in columns.chunks(GATHER_ROWS).zip(panel.chunks_mut(GATHER_ROWS * d)).enumerate()
+        {
+            for (column, row) in columns.iter().zip(panel.chunks_exact_mut(d)) {
+                let start = *column as usize * d;
+                row.copy_from_slice(&self.fixed.factors[start..start + d]);
+            }
+            for (at, row) in panel.chunks_exact_mut(d).take(columns.len()).enumerate() {
+                scale(block * GATHER_ROWS + at, row);
+            }
+        }
     }
 }
 

@@ -7,8 +7,8 @@ use ndarray::{ArrayView1, ArrayView2};
 use crate::error::{Error, Result, same_length};
 use crate::linalg::product_of_rows;
 
-/// Scores compared at once before any of them is looked at: whole vectors on every CPU.
-const LANES: usize = 32;
+/// Scores compared at once before any of them is looked at; then the same for fewer of them.
+const LANES: [usize; 2] = [64, 8];
 
 /// A user with a score.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -107,23 +107,34 @@ impl TopKUsers {
 impl Candidates {
     /// False if a score is not finite.
     fn push(&mut self, k: usize, scores: &[f32], user_index: &[u32]) -> bool {
-        for (scores, users) in scores.chunks(LANES).zip(user_index.chunks(LANES)) {
-            if let Some(threshold) = self.threshold
-                && !any_reaches(scores, threshold.score)
-            {
+        for (scores, users) in scores.chunks(LANES[0]).zip(user_index.chunks(LANES[0])) {
+            if !self.any_reaches(scores) {
                 continue;
             }
-            for (&score, &user_index) in scores.iter().zip(users) {
-                let new = Scored { score, user_index };
-                // Every NaN and every +∞ comes here, since neither is below a threshold.
-                if !score.is_finite() && !self.threshold.is_some_and(|threshold| score < threshold.score) {
+            for (scores, users) in scores.chunks(LANES[1]).zip(users.chunks(LANES[1])) {
+                if self.any_reaches(scores) && !self.push_each(k, scores, users) {
                     return false;
                 }
-                if self.threshold.is_none_or(|threshold| new.rank(&threshold).is_lt()) {
-                    self.kept.push(new);
-                    if self.kept.len() >= k.saturating_mul(2) {
-                        self.prune(k);
-                    }
+            }
+        }
+        true
+    }
+
+    fn any_reaches(&self, scores: &[f32]) -> bool {
+        self.threshold.is_none_or(|threshold| any_reaches(scores, threshold.score))
+    }
+
+    fn push_each(&mut self, k: usize, scores: &[f32], user_index: &[u32]) -> bool {
+        for (&score, &user_index) in scores.iter().zip(user_index) {
+            let new = Scored { score, user_index };
+            // Every NaN and every +∞ comes here, since neither is below a threshold.
+            if !score.is_finite() && !self.threshold.is_some_and(|threshold| score < threshold.score) {
+                return false;
+            }
+            if self.threshold.is_none_or(|threshold| new.rank(&threshold).is_lt()) {
+                self.kept.push(new);
+                if self.kept.len() >= k.saturating_mul(2) {
+                    self.prune(k);
                 }
             }
         }

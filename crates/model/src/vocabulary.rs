@@ -123,9 +123,17 @@ impl Vocabulary {
 pub struct VocabularyBuilder {
     /// In order of arrival.
     arrived: Vocabulary,
-    /// Arrival numbers by the hash of their id; the ids themselves stay in the arena.
-    table: HashTable<u32>,
+    /// By the hash of the id; the ids themselves stay in the arena.
+    table: HashTable<Known>,
     hasher: DefaultHashBuilder,
+}
+
+/// An id that has arrived. Short ids are told apart right here, without a look into the arena.
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    prefix: u64,
+    length: u32,
+    number: u32,
 }
 
 impl VocabularyBuilder {
@@ -138,16 +146,27 @@ impl VocabularyBuilder {
     /// The arrival number of an id: a new one at its first arrival, the same one ever after.
     ///
     /// # Errors
-    /// [`Error::TooMany`] after 2³² − 2 different ids.
+    /// [`Error::TooMany`] after 2³² − 2 different ids, or for an id of 4 GiB.
     pub fn intern(&mut self, id: &str) -> Result<u32> {
         let Self { arrived, table, hasher } = self;
+        let length = u32::try_from(id.len()).map_err(|_| Error::TooMany {
+            name: "bytes in an id",
+            count: id.len() as u64,
+            most: u64::from(u32::MAX),
+        })?;
+        let prefix = prefix(id);
         let hash = hasher.hash_one(id.as_bytes());
-        if let Some(&known) = table.find(hash, |&number| arrived.slice(number as usize) == id) {
-            return Ok(known);
+        let same = |known: &Known| {
+            (known.prefix, known.length) == (prefix, length)
+                && (length <= 8 || arrived.slice(known.number as usize) == id)
+        };
+        if let Some(known) = table.find(hash, same) {
+            return Ok(known.number);
         }
         let number = u32::try_from(arrived.len()).unwrap_or(u32::MAX);
         arrived.push(id)?;
-        table.insert_unique(hash, number, |&number| hasher.hash_one(arrived.slice(number as usize).as_bytes()));
+        let rehash = |known: &Known| hasher.hash_one(arrived.slice(known.number as usize).as_bytes());
+        table.insert_unique(hash, Known { prefix, length, number }, rehash);
         Ok(number)
     }
 
