@@ -42,7 +42,6 @@ pub(crate) struct Part {
     pub(crate) magnitudes: Magnitudes,
     pub(crate) times_at_zero: Sighting,
     pub(crate) times_negative: Sighting,
-    pub(crate) values_null: u64,
     /// Nulls by column of the contract, over all rows.
     pub(crate) nulls: [u64; COLUMNS],
     pub(crate) tally: Tally,
@@ -65,7 +64,6 @@ impl Part {
             magnitudes: Magnitudes::default(),
             times_at_zero: Sighting::default(),
             times_negative: Sighting::default(),
-            values_null: 0,
             nulls: [0; COLUMNS],
             tally: Tally::default(),
             rules,
@@ -147,7 +145,6 @@ impl Part {
                 }
                 #[allow(clippy::cast_possible_truncation)] // Rounds to the nearest f32: at most 1e30.
                 self.weight.push(weight as f32);
-                self.values_null += u64::from(value.is_none());
             }
             let time = times.values[row];
             if times.bare {

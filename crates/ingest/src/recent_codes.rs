@@ -1,4 +1,4 @@
-//! A cache of the codes of short values, made for ids that come in random order.
+//! A cache of the codes of values, made for ids that come in random order.
 //!
 //! Interning is bound by access to memory: the search of a vocabulary reads four places that depend on each other, and
 //! none of them is near the last one. Here a value is one cache line away, and the lines of many rows are fetched at

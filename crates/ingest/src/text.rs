@@ -1,6 +1,7 @@
 //! One view on every Arrow type that can hold text: strings, UTF-8 bytes and integers.
 
 use std::fmt::Write;
+use std::hash::{BuildHasher, RandomState};
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryArray, BinaryViewArray, FixedSizeBinaryArray, Int64Array, LargeBinaryArray,
@@ -9,6 +10,9 @@ use arrow::array::{
 use arrow::datatypes::{
     DataType, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
 };
+
+use crate::ids::LONGEST_ID;
+use crate::recent_codes::NO_KEY;
 
 /// The values of a column as text, without a copy where Arrow holds text already.
 pub(crate) enum Text {
@@ -102,37 +106,54 @@ impl Text {
         }
     }
 
-    /// A number that stands for the value and for no other value, where there is one that is cheap to have: for an
-    /// integer, and for a short string the 16 bytes that a view array keeps of it, which are its length and the string.
+    /// A number that stands for the value; [`NO_KEY`] where there is none that is cheap to have.
+    ///
+    /// For integers and for strings of up to 12 bytes it holds the value itself. For longer strings it is 96 bits of
+    /// hashes with random keys (SipHash 1-3): among 10 million ids the chance that any two share a key is 10^-15.
     /// Bits 8 to 32 are always 0.
-    pub(crate) fn short_key(&self, row: usize) -> Option<u128> {
-        // The low 32 bits of a short view are its length, at most 12, so these marks are free.
+    pub(crate) fn key(&self, row: usize, hashes: &Hashes) -> u128 {
+        // The low 8 bits of a short string are its length, at most 12, so these marks are free.
         const SIGNED: u128 = 0xff;
         const UNSIGNED: u128 = 0xfe;
+        if self.is_null(row) {
+            return NO_KEY;
+        }
         match self {
-            Text::Utf8(array) => inline(array.value(row)),
-            Text::LargeUtf8(array) => inline(array.value(row)),
-            Text::Utf8View(array) => {
-                let view = *array.views().get(row)?;
-                (u32::try_from(view & 0xffff_ffff).ok()? <= LONGEST_INLINE).then_some(view)
-            }
-            Text::Int64(array) => Some((u128::from(array.value(row).cast_unsigned()) << 64) | SIGNED),
-            Text::UInt64(array) => Some((u128::from(array.value(row)) << 64) | UNSIGNED),
-            _ => None,
+            Text::Utf8(array) => hashes.key(array.value(row).as_bytes()),
+            Text::LargeUtf8(array) => hashes.key(array.value(row).as_bytes()),
+            Text::Utf8View(array) => hashes.key(array.value(row).as_bytes()),
+            Text::Binary(array) => hashes.key(array.value(row)),
+            Text::LargeBinary(array) => hashes.key(array.value(row)),
+            Text::BinaryView(array) => hashes.key(array.value(row)),
+            Text::FixedBinary(array) => hashes.key(array.value(row)),
+            Text::Int64(array) => (u128::from(array.value(row).cast_unsigned()) << 64) | SIGNED,
+            Text::UInt64(array) => (u128::from(array.value(row)) << 64) | UNSIGNED,
         }
     }
 }
 
-/// The longest string that a view array keeps whole in its 16 bytes.
-const LONGEST_INLINE: u32 = 12;
+/// The hash functions of a read. Their keys are random, so that nobody can write ids that share a hash.
+#[derive(Default)]
+pub(crate) struct Hashes(RandomState, RandomState);
 
-/// The 16 bytes that a view array would keep of a short string.
-fn inline(text: &str) -> Option<u128> {
-    let length = u32::try_from(text.len()).ok().filter(|length| *length <= LONGEST_INLINE)?;
-    let mut view = [0; 16];
-    view[..4].copy_from_slice(&length.to_le_bytes());
-    view[4..].get_mut(..text.len())?.copy_from_slice(text.as_bytes());
-    Some(u128::from_le_bytes(view))
+impl Hashes {
+    const LONGEST_HELD: usize = 12;
+    /// An id is at most 256 characters; whatever is longer is refused each time that it comes.
+    const LONGEST_HASHED: usize = 4 * LONGEST_ID;
+    const HASHED: u128 = 0xfb;
+
+    fn key(&self, bytes: &[u8]) -> u128 {
+        if bytes.len() <= Self::LONGEST_HELD {
+            let mut key = [0; 16];
+            key[4..4 + bytes.len()].copy_from_slice(bytes);
+            u128::from_le_bytes(key) | bytes.len() as u128
+        } else if bytes.len() <= Self::LONGEST_HASHED {
+            let (high, low) = (self.0.hash_one(bytes), self.1.hash_one(bytes));
+            (u128::from(high) << 64) | (u128::from(low) & 0xffff_ffff_0000_0000) | Self::HASHED
+        } else {
+            NO_KEY
+        }
+    }
 }
 
 fn utf8(bytes: &[u8]) -> TextValue<'_> {
@@ -190,34 +211,40 @@ mod tests {
         assert_eq!(texts(Arc::new(fixed)), expected);
     }
 
-    #[test]
-    fn a_short_string_has_the_same_key_in_every_layout() {
-        let values = vec!["", "a", "é\u{0}", "twelve bytes", "thirteen byte"];
-        let layouts: [ArrayRef; 3] = [
-            Arc::new(StringArray::from(values.clone())),
-            Arc::new(LargeStringArray::from(values.clone())),
-            Arc::new(StringViewArray::from(values)),
-        ];
-        let keys = layouts.map(|array| (0..5).map(|row| Text::of(&array).short_key(row)).collect::<Vec<_>>());
-        assert_eq!(keys[0], keys[2]);
-        assert_eq!(keys[1], keys[2]);
-        assert_eq!(keys[0].iter().flatten().count(), 4);
+    fn keys(array: ArrayRef, hashes: &Hashes) -> Vec<u128> {
+        let text = Text::of(&array);
+        (0..text.len()).map(|row| text.key(row, hashes)).collect()
     }
 
     #[test]
-    fn short_keys_differ_between_values_and_between_kinds() {
-        let strings: ArrayRef =
-            Arc::new(StringViewArray::from(vec!["", "5", "50", "twelve bytes", "longer than that"]));
-        let signed: ArrayRef = Arc::new(Int64Array::from(vec![5, -5, 0]));
-        let unsigned: ArrayRef = Arc::new(UInt64Array::from(vec![5, u64::MAX]));
-        let mut keys = Vec::new();
-        for array in [&strings, &signed, &unsigned] {
-            let text = Text::of(array);
-            keys.extend((0..text.len()).filter_map(|row| text.short_key(row)));
-        }
-        assert_eq!(keys.len(), 9, "all but the long string have a key");
-        keys.sort_unstable();
-        keys.dedup();
-        assert_eq!(keys.len(), 9);
+    fn a_string_has_the_same_key_in_every_layout() {
+        let values = vec!["", "a", "é\u{0}", "twelve bytes", "thirteen byte"];
+        let hashes = Hashes::default();
+        let views = keys(Arc::new(StringViewArray::from(values.clone())), &hashes);
+        assert_eq!(keys(Arc::new(StringArray::from(values.clone())), &hashes), views);
+        assert_eq!(keys(Arc::new(LargeStringArray::from(values.clone())), &hashes), views);
+        let bytes: Vec<&[u8]> = values.iter().map(|value| value.as_bytes()).collect();
+        assert_eq!(keys(Arc::new(BinaryArray::from(bytes)), &hashes), views);
+    }
+
+    #[test]
+    fn keys_differ_between_values_and_between_kinds_and_leave_room_for_a_code() {
+        let hashes = Hashes::default();
+        let texts = ["", "5", "50", "5\u{0}", "twelve bytes", "longer than that", "longer than this"];
+        let mut all = keys(Arc::new(StringArray::from(texts.to_vec())), &hashes);
+        all.extend(keys(Arc::new(Int64Array::from(vec![5, -5, 0])), &hashes));
+        all.extend(keys(Arc::new(UInt64Array::from(vec![5, u64::MAX])), &hashes));
+        assert!(all.iter().all(|key| key & 0xffff_ff00 == 0));
+        all.push(NO_KEY);
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 13);
+    }
+
+    #[test]
+    fn nulls_and_very_long_texts_have_no_key() {
+        let long = "x".repeat(2_000);
+        let array = StringArray::from(vec![None, Some(long.as_str())]);
+        assert_eq!(keys(Arc::new(array), &Hashes::default()), [NO_KEY, NO_KEY]);
     }
 }

@@ -6,7 +6,7 @@ use arrow::array::{Array, ArrayRef, AsArray};
 
 use crate::error::Result;
 use crate::recent_codes::{NO_KEY, RecentCodes};
-use crate::text::{Text, TextValue};
+use crate::text::{Hashes, Text, TextValue};
 
 /// Codes from here on say why a row has no code.
 pub(crate) const FIRST_SPECIAL: u32 = u32::MAX - 15;
@@ -25,6 +25,7 @@ pub(crate) const UNREAD: u32 = u32::MAX - 4;
 pub(crate) struct TextCodes {
     recent: RecentCodes,
     keys: Vec<u128>,
+    hashes: Hashes,
     /// The dictionary of the last batch with the codes of its values: a row group shares one over its batches.
     dictionary: Option<(ArrayRef, Vec<u32>)>,
     scratch: String,
@@ -32,7 +33,13 @@ pub(crate) struct TextCodes {
 
 impl TextCodes {
     pub(crate) fn new() -> Self {
-        Self { recent: RecentCodes::new(), keys: Vec::new(), dictionary: None, scratch: String::new() }
+        Self {
+            recent: RecentCodes::new(),
+            keys: Vec::new(),
+            hashes: Hashes::default(),
+            dictionary: None,
+            scratch: String::new(),
+        }
     }
 
     /// Writes one code per row of `array` into `out`, which is cleared first.
@@ -72,15 +79,17 @@ impl TextCodes {
             return Ok(());
         }
         let text = Text::of(array);
+        let left_out = |row: usize| wanted.is_some_and(|wanted| !wanted[row]);
         let mut start = 0;
         while start < text.len() {
             let rows = start..text.len().min(start + ROWS_AT_ONCE);
             start = rows.end;
             self.keys.clear();
-            self.keys.extend(rows.clone().map(|row| text.short_key(row).unwrap_or(NO_KEY)));
+            let key = |row| if left_out(row) { NO_KEY } else { text.key(row, &self.hashes) };
+            self.keys.extend(rows.clone().map(key));
             self.recent.fetch(&self.keys);
             for (position, row) in rows.enumerate() {
-                out.push(if wanted.is_some_and(|wanted| !wanted[row]) {
+                out.push(if left_out(row) {
                     UNREAD
                 } else if text.is_null(row) {
                     NULL
