@@ -1,7 +1,7 @@
 //! The data of a job: which files, which columns, which events.
 
 use item_affinity_ingest::{
-    ColumnMapping, DataReport, Dataset as MetadataOf, Ingested, InteractionsSource, Metadata, ReadProgress,
+    ColumnMapping, DataReport, Dataset as MetadataOf, Ingested, InteractionsSource, Level, Metadata, ReadProgress,
     TimestampUnit, read_interactions, read_metadata,
 };
 use item_affinity_model::ItemAffinity;
@@ -49,6 +49,17 @@ pub(crate) struct Pinned {
 pub(crate) struct Data {
     pub(crate) ingested: Ingested,
     pub(crate) report: DataReport,
+}
+
+impl Data {
+    /// Refuses data that is too little, unless that is allowed; what is odd but does not stop the job is said.
+    pub(crate) fn accept(&self, allow_small_data: bool, observer: &dyn Observer) -> Result<()> {
+        self.report.refusal(allow_small_data)?;
+        for finding in self.report.findings.iter().filter(|finding| finding.level != Level::Info) {
+            observer.warning(&format!("{}: {}", finding.code, finding.message));
+        }
+        Ok(())
+    }
 }
 
 /// Reads the data of a job and says what it is like, without training on it.
@@ -100,9 +111,6 @@ impl Dataset {
         let items = self.metadata(stores, MetadataOf::Items, &self.items).await?;
         let users = self.metadata(stores, MetadataOf::Users, &self.users).await?;
         let report = DataReport::new(&ingested, items.as_ref(), users.as_ref());
-        for warning in &ingested.warnings {
-            observer.warning(&warning.to_string());
-        }
         Ok(Data { ingested, report })
     }
 

@@ -121,8 +121,9 @@ impl EvaluationJob {
         let stores = self.stores.unwrap_or_else(Stores::from_env);
         let reading = self.dataset.read(&stores, self.threads, self.observer.as_ref());
         let read = self.cancellation.run_until_cancelled(reading).await;
-        let Data { ingested, report } = read.ok_or(Error::Cancelled)??;
-        report.refusal(self.allow_small_data)?;
+        let data = read.ok_or(Error::Cancelled)??;
+        data.accept(self.allow_small_data, self.observer.as_ref())?;
+        let Data { ingested, report } = data;
         let Ingested { interactions, .. } = ingested;
 
         self.observer.stage(Stage::new("evaluating", "iterations", Some(self.recipe.iterations as u64)));

@@ -35,10 +35,11 @@ pub(crate) struct Pin<'a> {
     last_modified: Option<i64>,
 }
 
-/// Pins in the order of their addresses, whatever order they were listed in.
+/// Pins in the order of their addresses, whatever order they were listed in; a file that two locations name is one.
 pub(crate) fn pins(files: &[InputFile]) -> Vec<Pin<'_>> {
     let mut pins: Vec<Pin<'_>> = files.iter().map(Pin::of).collect();
     pins.sort();
+    pins.dedup();
     pins
 }
 

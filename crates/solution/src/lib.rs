@@ -1,4 +1,33 @@
 //! Trained solution versions: train, open and evaluate them.
+//!
+//! ```no_run
+//! use item_affinity_solution::{SolutionVersion, TrainingJob};
+//! use item_affinity_storage::Stores;
+//!
+//! # async fn example() -> item_affinity_solution::Result<()> {
+//! let report = TrainingJob::new("s3://lake/interactions/").solution("s3://lake/affinity").run().await?;
+//!
+//! let stores = Stores::from_env();
+//! let version = SolutionVersion::open(&stores, &report.solution).await?;
+//! println!("{}: {} items, {} parts of users", report.solution, version.items.ids.len(), version.user_parts.len());
+//! for part in &version.user_parts {
+//!     let parquet = version.read_user_part(&stores, part).await?;
+//!     println!("{} users in {} bytes", part.rows, parquet.len());
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # On disk
+//! ```text
+//! <solution>/_item_affinity/commits/00000000000000000007.json    makes version 7 visible
+//! <solution>/versions/<run_id>/items/part-00000.parquet          item states, sorted by item_id
+//! <solution>/versions/<run_id>/users/part-00000.parquet …        user states, sorted by user_id
+//! <solution>/versions/<run_id>/model.json                        the model card
+//! ```
+//! The same data, recipe and program give the same bytes in every data file; what differs from run to run is in the
+//! commit. Nothing of a version is believed before its checksum and its rules are checked, and every fault names the
+//! file.
 
 mod compute;
 mod dataset;

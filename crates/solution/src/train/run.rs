@@ -101,8 +101,9 @@ impl TrainingJob {
 
         let clock = Instant::now();
         let reading = self.dataset.read(stores, self.threads, self.observer.as_ref());
-        let Data { ingested, report } = self.or_cancelled(reading).await?;
-        report.refusal(self.allow_small_data)?;
+        let data = self.or_cancelled(reading).await?;
+        data.accept(self.allow_small_data, self.observer.as_ref())?;
+        let Data { ingested, report } = data;
         let Ingested { interactions, inputs, counts, .. } = ingested;
         seconds.read = clock.elapsed().as_secs_f64();
 

@@ -45,6 +45,20 @@ async fn other_settings_or_other_data_are_another_job() {
 }
 
 #[tokio::test]
+async fn locations_that_overlap_or_change_places_are_the_same_job() {
+    let stores = small_data().await;
+    put(&stores, "memory:///more/part-0.parquet", parquet(&planted(50, 40, 4))).await;
+    let with = |locations: [&str; 3]| {
+        let job = TrainingJob::new(locations[0]).interactions(locations[1]).interactions(locations[2]);
+        job.recipe(small_recipe()).solution("memory:///affinity").stores(stores.clone())
+    };
+    let first = with(["memory:///events/", "memory:///more/", "memory:///events/*.parquet"]).run().await.unwrap();
+    assert_eq!((first.version, first.already_done), (1, false));
+    let again = with(["memory:///more/*.parquet", "memory:///events/", "memory:///more/"]).run().await.unwrap();
+    assert_eq!((again.version, again.already_done), (1, true));
+}
+
+#[tokio::test]
 async fn history_tells_what_each_version_was_trained_on() {
     let stores = small_data().await;
     let first = trained(&stores).await;
@@ -68,8 +82,11 @@ async fn too_little_data_is_refused_with_the_words_of_the_report() {
     assert!(text.starts_with("ERR_TOO_LITTLE_DATA: ") && text.contains("60") && text.contains("1000"), "{text}");
     assert_nothing_left(&stores).await;
 
-    let allowed = job(&stores).allow_small_data(true).run().await.unwrap();
+    let observer = Arc::new(Listens::default());
+    let allowed = job(&stores).allow_small_data(true).observer(observer.clone()).run().await.unwrap();
     assert_eq!((allowed.version, allowed.model.users), (1, 20));
+    let warnings = observer.warnings.lock().unwrap();
+    assert!(warnings.iter().any(|warning| warning.contains("60")), "the refusal became a warning: {warnings:?}");
 }
 
 #[tokio::test]
@@ -233,11 +250,18 @@ async fn a_dropped_job_stops_its_threads() {
 
 /// Keeps notes and warnings.
 #[derive(Default)]
-struct Listens(Mutex<Vec<String>>);
+struct Listens {
+    notes: Mutex<Vec<String>>,
+    warnings: Mutex<Vec<String>>,
+}
 
 impl Observer for Listens {
     fn note(&self, text: &str) {
-        self.0.lock().unwrap().push(text.to_owned());
+        self.notes.lock().unwrap().push(text.to_owned());
+    }
+
+    fn warning(&self, text: &str) {
+        self.warnings.lock().unwrap().push(text.to_owned());
     }
 }
 
@@ -246,7 +270,7 @@ async fn size_time_and_memory_are_said_before_the_fit() {
     let stores = small_data().await;
     let observer = Arc::new(Listens::default());
     let report = job(&stores).observer(observer.clone()).run().await.unwrap();
-    let notes = observer.0.lock().unwrap();
+    let notes = observer.notes.lock().unwrap();
     let pairs = format!("{} pairs of 240 users and 40 items", report.model.pairs);
     assert!(notes[0].contains(&pairs) && notes[0].contains("memory"), "{notes:?}");
 }
