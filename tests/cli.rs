@@ -38,7 +38,7 @@ fn demo_needs_nothing_and_its_segments_hold_the_planted_groups() {
 }
 
 /// Splits a command line at spaces, double quotes respected.
-pub fn shell_words(line: &str) -> Vec<String> {
+pub(crate) fn shell_words(line: &str) -> Vec<String> {
     let mut words = vec![String::new()];
     let mut quoted = None;
     for c in line.chars() {

@@ -64,7 +64,7 @@ fn scheduled_batch_does_nothing_the_second_time() {
     let folder = tempfile::tempdir().unwrap();
     let list = folder.path().join("items.json");
     std::fs::write(&list, "{\"itemId\": \"COFFEE-01\"}\n{\"itemId\": \"NEVER-SOLD\"}\n").unwrap();
-    let mut again = || {
+    let again = || {
         succeed(example("scheduled_batch").arg(data("interactions.parquet")).arg(&list).arg(folder.path())).stdout
     };
     let first = again();

@@ -163,12 +163,39 @@ pub(crate) struct RecipeArgs {
     /// Weight of a pair without interactions.
     #[arg(long, value_name = "X", default_value_t = ItemAffinity::default().unobserved_weight, help_heading = "Advanced")]
     pub(crate) unobserved_weight: f32,
-    /// Events lose half their weight in this time: 36h, 28d; none unless said.
-    #[arg(long, value_name = "DURATION", help_heading = "Advanced", value_parser = parse_days)]
-    pub(crate) half_life: Option<f64>,
+    /// Events lose half their weight in this time: 36h, 28d, or none.
+    #[arg(long, value_name = "DURATION", help_heading = "Advanced", default_value_t = HalfLife::default())]
+    pub(crate) half_life: HalfLife,
     /// Start of the random numbers; the same seed gives the same bits.
     #[arg(long, value_name = "N", default_value_t = ItemAffinity::default().seed, help_heading = "Advanced")]
     pub(crate) seed: u64,
+}
+
+/// Days, or none: events never age.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HalfLife(Option<f64>);
+
+impl Default for HalfLife {
+    fn default() -> Self {
+        Self(ItemAffinity::default().half_life_days)
+    }
+}
+
+impl std::fmt::Display for HalfLife {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(days) => write!(f, "{days}d"),
+            None => f.write_str("none"),
+        }
+    }
+}
+
+impl std::str::FromStr for HalfLife {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "none" { Ok(Self(None)) } else { parse_days(text).map(|days| Self(Some(days))) }
+    }
 }
 
 impl RecipeArgs {
@@ -178,7 +205,7 @@ impl RecipeArgs {
             iterations: self.iterations,
             regularization: self.regularization,
             unobserved_weight: self.unobserved_weight,
-            half_life_days: self.half_life,
+            half_life_days: self.half_life.0,
             seed: self.seed,
             ..ItemAffinity::default()
         }

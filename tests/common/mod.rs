@@ -8,15 +8,15 @@ use std::sync::LazyLock;
 
 use tempfile::TempDir;
 
-pub use s3::S3Server;
+pub(crate) use s3::S3Server;
 
 /// The built-in data set, as the demo trains on it.
-pub fn data(name: &str) -> String {
+pub(crate) fn data(name: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data").join(name).display().to_string()
 }
 
 /// The real binary with no settings from this machine.
-pub fn item_affinity() -> Command {
+pub(crate) fn item_affinity() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_item-affinity"));
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
@@ -31,14 +31,14 @@ pub fn item_affinity() -> Command {
 
 /// How a run of the binary ended.
 #[derive(Debug)]
-pub struct Ended {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Ended {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 /// Runs a command to its end.
-pub fn run(command: &mut Command) -> Ended {
+pub(crate) fn run(command: &mut Command) -> Ended {
     let Output { status, stdout, stderr } = command.output().expect("the command starts");
     Ended {
         code: status.code().unwrap_or(-1),
@@ -48,19 +48,19 @@ pub fn run(command: &mut Command) -> Ended {
 }
 
 /// Runs the binary with these arguments.
-pub fn cli<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S>) -> Ended {
+pub(crate) fn cli<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S>) -> Ended {
     run(item_affinity().args(arguments))
 }
 
 /// Runs the binary and insists on success.
-pub fn succeed<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S>) -> Ended {
+pub(crate) fn succeed<S: AsRef<std::ffi::OsStr>>(arguments: impl IntoIterator<Item = S>) -> Ended {
     let ended = cli(arguments);
     assert_eq!(ended.code, 0, "{ended:?}");
     ended
 }
 
 /// A solution trained once on the built-in data, for all tests that only read it.
-pub fn solution() -> &'static str {
+pub(crate) fn solution() -> &'static str {
     static TRAINED: LazyLock<(TempDir, String)> = LazyLock::new(|| {
         let folder = TempDir::new().expect("a temporary folder");
         let solution = folder.path().join("solution").display().to_string();
@@ -84,12 +84,12 @@ pub fn solution() -> &'static str {
 }
 
 /// Rows of CSV text, header left out.
-pub fn csv_rows(text: &str) -> Vec<Vec<String>> {
+pub(crate) fn csv_rows(text: &str) -> Vec<Vec<String>> {
     text.lines().skip(1).map(|line| line.split(',').map(str::to_owned).collect()).collect()
 }
 
 /// All files below a folder, relative, sorted.
-pub fn files_below(folder: &Path) -> Vec<PathBuf> {
+pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut open = vec![folder.to_path_buf()];
     while let Some(next) = open.pop() {

@@ -7,17 +7,17 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A running server with one bucket.
-pub struct S3Server {
+pub(crate) struct S3Server {
     process: Child,
     port: u16,
 }
 
 impl S3Server {
-    pub const BUCKET: &str = "lake";
+    pub(crate) const BUCKET: &str = "lake";
 
     /// Starts the server. Without one on this machine the test is skipped, and says so; when
     /// `ITEM_AFFINITY_MOTO_SERVER` names one, it has to work.
-    pub fn start(test: &str) -> Option<Self> {
+    pub(crate) fn start(test: &str) -> Option<Self> {
         let program = std::env::var_os("ITEM_AFFINITY_MOTO_SERVER").map(PathBuf::from).or_else(|| {
             let local = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/moto_server");
             local.exists().then_some(local)
@@ -53,7 +53,7 @@ impl S3Server {
     }
 
     /// What a client needs to know, as environment variables.
-    pub fn environment(&self) -> [(&'static str, String); 5] {
+    pub(crate) fn environment(&self) -> [(&'static str, String); 5] {
         [
             ("AWS_ENDPOINT", format!("http://127.0.0.1:{}", self.port)),
             ("AWS_ALLOW_HTTP", "true".to_owned()),

@@ -31,7 +31,7 @@ pub(crate) const MODEL_CARD_LIMIT: u64 = 64 << 20;
 pub(crate) const MODEL_CARD: &str = "model.json";
 
 /// Users in a part at least, if there are that many: below it, opening files costs more than scoring their rows.
-const USER_PART_MIN: usize = 4_096;
+const USER_PART_MIN: usize = 512;
 /// Rows in a part at most: with 149 hidden variables it then has 40 MB, which a reader holds as a whole.
 pub(crate) const PART_MAX: usize = 65_536;
 /// Parts that a version with many users has at least, so that this many workers have something to do.
@@ -235,9 +235,10 @@ mod tests {
     #[test]
     fn users_are_cut_into_at_least_sixteen_parts_of_bounded_size() {
         for (users, rows, parts) in [
-            (1, 4_096, 1),
-            (4_096, 4_096, 1),
-            (4_097, 4_096, 2),
+            (1, 512, 1),
+            (512, 512, 1),
+            (513, 512, 2),
+            (8_192, 512, 16),
             (65_536, 4_096, 16),
             (160_000, 10_000, 16),
             (1_048_576, 65_536, 16),
