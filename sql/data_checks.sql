@@ -7,7 +7,7 @@ checks AS (
     UNION ALL SELECT 2, 'users', count(*) FROM by_user
     UNION ALL SELECT 3, 'users with two or more', count(*) FROM by_user WHERE events >= 2
     UNION ALL SELECT 4, 'items', count(DISTINCT item_id) FROM interactions
-    UNION ALL SELECT 5, 'interactions without a user, item or time', count(*) FROM interactions
+    UNION ALL SELECT 5, 'interactions with a missing field', count(*) FROM interactions
               WHERE user_id IS NULL OR item_id IS NULL OR "timestamp" IS NULL
     UNION ALL SELECT 6, 'interactions with items that items lacks', count(*) FROM interactions AS e
               WHERE NOT EXISTS (SELECT 1 FROM items AS i WHERE i.item_id = e.item_id)

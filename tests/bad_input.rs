@@ -79,7 +79,7 @@ fn cases() -> Vec<Case> {
         case(
             "null user ids",
             replaced("user_id", texts(|n| (n % 10 > 0).then(|| format!("user-{}", n % 200)))),
-            &["ERR_TOO_MANY_BAD_ROWS: ", "id_null 400", "row=", "column=user_id"],
+            &["ERR_TOO_MANY_BAD_ROWS: ", "id_null 400", "row=", "column=USER_ID"],
         ),
         case(
             "values not a number",

@@ -321,5 +321,5 @@ fn usage_errors_end_with_2_and_help_with_0() {
         assert_eq!(cli([help]).code, 0);
     }
     let script = succeed(["completions", "bash"]).stdout;
-    assert!(script.contains("_item-affinity"), "{script}");
+    assert!(script.contains("_item__affinity()"), "{script}");
 }

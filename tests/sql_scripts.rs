@@ -20,7 +20,10 @@ fn path(script: &str) -> String {
 /// Runs a script after register_datasets, on the built-in data.
 fn run_script(script: &str, more: &[String]) -> Ended {
     let mut command = crate::common::item_affinity();
-    command.args(["sql", "--format", "csv", "-f", &path("register_datasets"), "-f", &path(script)]);
+    command.args(["sql", "--format", "csv", "-f", &path("register_datasets")]);
+    if script != "register_datasets" {
+        command.args(["-f", &path(script)]);
+    }
     for name in ["interactions", "items", "users"] {
         command.args(["--set", &format!("{name}={}", data(&format!("{name}.parquet")))]);
     }
@@ -46,7 +49,8 @@ fn every_shipped_script_is_tested_here_and_opens_with_purpose_reads_returns() {
         let text = std::fs::read_to_string(path(script)).unwrap();
         let at = |word: &str| text.find(word).unwrap_or_else(|| panic!("{script} lacks {word}"));
         assert!(at("-- Purpose:") < at("-- Reads:") && at("-- Reads:") < at("-- Returns:"), "{script}");
-        assert!(at("-- Returns:") < text.find(|c: char| c == ';').unwrap(), "{script}");
+        let statements = text.lines().position(|l| !l.starts_with("--")).unwrap();
+        assert!(text.lines().take(statements).any(|l| l.starts_with("-- Returns:")), "{script}");
     }
 }
 
@@ -68,7 +72,7 @@ fn data_checks_counts_the_built_in_data() {
     assert_eq!(value("users with two or more"), 1_500);
     assert!(value("interactions") > 10_000);
     assert_eq!(value("interactions with items that items lacks"), 0);
-    assert_eq!(value("interactions without a user, item or time"), 0);
+    assert_eq!(value("interactions with a missing field"), 0);
 }
 
 #[test]

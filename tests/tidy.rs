@@ -22,7 +22,7 @@ fn sources() -> Vec<PathBuf> {
             let path = entry.unwrap().path();
             if path.is_dir() && path.file_name().is_some_and(|n| n != "tests") {
                 open.push(path);
-            } else if path.extension().is_some_and(|e| e == "rs") {
+            } else if path.extension().is_some_and(|e| e == "rs") && !path.to_string_lossy().ends_with("_tests.rs") {
                 found.push(path);
             }
         }
@@ -103,7 +103,7 @@ fn only_one_file_of_the_model_names_faer() {
 fn no_source_file_is_longer_than_400_lines_before_its_tests() {
     for path in sources() {
         let text = std::fs::read_to_string(&path).unwrap();
-        let code = text.split("#[cfg(test)]\nmod ").next().unwrap().lines().count();
+        let code = text.split("#[cfg(test)]\n").next().unwrap().lines().count();
         assert!(code <= 400, "{} has {code} lines", path.display());
     }
 }

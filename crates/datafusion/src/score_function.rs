@@ -40,7 +40,7 @@ impl ScoreFunction {
         .with_argument("user_id", "The user, a string or an integer.")
         .with_argument("item_id", "The item, a string or an integer.")
         .build();
-        Self { solutions, signature: Signature::user_defined(Volatility::Stable), documentation }
+        Self { solutions, signature: Signature::variadic_any(Volatility::Stable), documentation }
     }
 }
 
@@ -67,11 +67,8 @@ impl ScalarUDFImpl for ScoreFunction {
         &self.signature
     }
 
-    fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Float32)
-    }
-
-    fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
+    /// Checks the arguments as well: an asynchronous function is not asked for coercions of its own.
+    fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
         if arg_types.len() != 2 {
             return plan_err!("item_affinity_score takes (user_id, item_id), got {} arguments", arg_types.len());
         }
@@ -82,7 +79,7 @@ impl ScalarUDFImpl for ScoreFunction {
                 return plan_err!("item_affinity_score: {name} is a string or an integer, found {found}");
             }
         }
-        Ok(vec![DataType::Utf8, DataType::Utf8])
+        Ok(DataType::Float32)
     }
 
     fn invoke_with_args(&self, _args: ScalarFunctionArgs) -> Result<ColumnarValue> {

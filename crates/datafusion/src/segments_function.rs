@@ -8,15 +8,12 @@ use datafusion::catalog::{Session, TableFunctionArgs, TableFunctionImpl, TablePr
 use datafusion::common::{Constraint, Constraints, ScalarValue, plan_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, TableType};
-use datafusion::physical_expr::PhysicalExpr;
-use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::projection::ProjectionExec;
 
 use crate::items_argument::ItemSource;
 use crate::options::{CallOptions, checked_num_results};
 use crate::segment_schema::SEGMENT_SCHEMA;
-use crate::segments_plan::segments_plan;
+use crate::segments_plan::ResolvedSegments;
 use crate::solution_cache::SolutionCache;
 
 /// The name in SQL.
@@ -98,18 +95,6 @@ impl TableProvider for SegmentsTable {
         options.num_results = self.num_results.unwrap_or(options.num_results);
         let version = self.solutions.open(session.config_options()).await?;
         let items = self.items.resolve(session, self.solutions.stores(), options.max_items).await?;
-        let planned = segments_plan(session, self.solutions.stores(), &version, &items, &options)?;
-        project(planned.plan, projection)
+        ResolvedSegments::new(self.solutions.stores(), &version, &items, &options)?.plan(session, projection)
     }
-}
-
-/// Leaves out the columns that nobody asked for; the order of the rest stays declared.
-pub(crate) fn project(plan: Arc<dyn ExecutionPlan>, projection: Option<&Vec<usize>>) -> Result<Arc<dyn ExecutionPlan>> {
-    let Some(columns) = projection else { return Ok(plan) };
-    let schema = plan.schema();
-    let expressions = columns.iter().map(|index| {
-        let name = schema.field(*index).name();
-        (Arc::new(Column::new(name, *index)) as Arc<dyn PhysicalExpr>, name.clone())
-    });
-    Ok(Arc::new(ProjectionExec::try_new(expressions.collect::<Vec<_>>(), plan)?))
 }

@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 
 use item_affinity_model::{Csr, Decay, Factors, Interactions, ItemAffinity, Iteration, fit};
-use ndarray::Array2;
+use item_affinity_model::ndarray::Array2;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result};

@@ -3,7 +3,7 @@
 use arrow::array::Array;
 use bytes::Bytes;
 use item_affinity_model::Vocabulary;
-use ndarray::Array2;
+use item_affinity_model::ndarray::Array2;
 use sha2::{Digest, Sha256};
 
 use crate::tables::Table;

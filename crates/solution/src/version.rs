@@ -2,7 +2,7 @@
 
 use item_affinity_model::Vocabulary;
 use item_affinity_storage::{Commit, FileEntry, Location};
-use ndarray::Array2;
+use item_affinity_model::ndarray::Array2;
 
 use crate::model_card::ModelCard;
 use crate::reference::SolutionRef;

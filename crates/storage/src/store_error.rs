@@ -33,7 +33,8 @@ pub(crate) fn store_error(operation: &'static str, file: &str, error: object_sto
         return Error::StoreSetting { reason: format!("{operation} was refused ({detail})"), file, cure, source };
     }
     match error {
-        E::NotFound { .. } if facts.code.as_deref() == Some("NoSuchBucket") => Error::NotFound {
+        // A listing says so without a kind of its own.
+        _ if facts.code.as_deref() == Some("NoSuchBucket") => Error::NotFound {
             operation,
             reason: "the bucket does not exist".to_owned(),
             file,
@@ -48,6 +49,10 @@ pub(crate) fn store_error(operation: &'static str, file: &str, error: object_sto
             source: Some(facts.source()),
         },
         E::PermissionDenied { .. } | E::Unauthenticated { .. } => {
+            Error::StoreDenied { operation, file, detail, right: right(operation), source: Some(facts.source()) }
+        }
+        // A listing has no kind for a refusal either.
+        _ if facts.is_refusal() => {
             Error::StoreDenied { operation, file, detail, right: right(operation), source: Some(facts.source()) }
         }
         E::NotImplemented { .. } | E::NotSupported { .. } => Error::StoreSetting {
@@ -192,6 +197,12 @@ impl Facts {
             _ => return None,
         };
         Some(cure.to_owned())
+    }
+
+    /// Whether the store knows who asks, or does not, and refuses.
+    fn is_refusal(&self) -> bool {
+        let status = self.status.as_deref().and_then(|s| s.split(' ').next());
+        matches!(status, Some("401" | "403"))
     }
 
     fn source(&self) -> Box<dyn StdError + Send + Sync> {

@@ -227,7 +227,7 @@ mod tests {
     use arrow::buffer::Buffer;
     use item_affinity_model::Vocabulary;
     use item_affinity_storage::preflight;
-    use ndarray::Array2;
+    use item_affinity_model::ndarray::Array2;
     use parquet::arrow::ArrowWriter;
     use parquet::file::properties::WriterProperties;
 

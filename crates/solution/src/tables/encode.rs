@@ -8,7 +8,7 @@ use arrow::buffer::Buffer;
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use item_affinity_model::Vocabulary;
-use ndarray::{ArrayView2, s};
+use item_affinity_model::ndarray::{ArrayView2, s};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 
