@@ -1,9 +1,11 @@
 //! Session options `item_affinity.*`: every argument of the functions has one.
 
+use std::any::Any;
 use std::fmt;
 use std::ops::RangeInclusive;
 
-use datafusion::common::{config::ConfigExtension, extensions_options, plan_err};
+use datafusion::common::config::{ConfigEntry, ConfigExtension, ExtensionOptions};
+use datafusion::common::{plan_datafusion_err, plan_err};
 use datafusion::config::ConfigOptions;
 use datafusion::error::Result;
 
@@ -14,18 +16,98 @@ pub const NUM_RESULTS_RANGE: RangeInclusive<usize> = 1..=5_000_000;
 /// Items in one request when nothing else is asked for, as in Amazon Personalize.
 pub const DEFAULT_MAX_ITEMS: usize = 500;
 
-extensions_options! {
-    /// Session options of the plugin, set by `SET item_affinity.<name> = …`.
-    pub struct ItemAffinityOptions {
-        /// The solution version to answer from: a location, newest committed version, or `location@7`.
-        pub solution_version: Option<String>, default = None
-        /// Users per item.
-        pub num_results: usize, default = DEFAULT_NUM_RESULTS
-        /// Items in one request; more are refused.
-        pub max_items: usize, default = DEFAULT_MAX_ITEMS
-        /// What happens to an item that was not present at training: `skip` or `error`.
-        pub on_unknown_item: String, default = "skip".to_string()
+/// Session options of the plugin, set by `SET item_affinity.<name> = …` and shown by `SHOW item_affinity.<name>`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ItemAffinityOptions {
+    /// The solution version to answer from: a location, newest committed version, or `location@7`.
+    pub solution_version: Option<String>,
+    /// Users per item.
+    pub num_results: usize,
+    /// Items in one request; more are refused.
+    pub max_items: usize,
+    /// What happens to an item that was not present at training.
+    pub on_unknown_item: OnUnknownItem,
+}
+
+impl Default for ItemAffinityOptions {
+    fn default() -> Self {
+        Self {
+            solution_version: None,
+            num_results: DEFAULT_NUM_RESULTS,
+            max_items: DEFAULT_MAX_ITEMS,
+            on_unknown_item: OnUnknownItem::Skip,
+        }
     }
+}
+
+impl ExtensionOptions for ItemAffinityOptions {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn cloned(&self) -> Box<dyn ExtensionOptions> {
+        Box::new(self.clone())
+    }
+
+    /// Refuses what no query could use, when it is set and not when it is used.
+    fn set(&mut self, key: &str, value: &str) -> Result<()> {
+        match key {
+            "solution_version" => self.solution_version = Some(value.to_owned()).filter(|v| !v.is_empty()),
+            "num_results" => self.num_results = checked_num_results("item_affinity.num_results", number(key, value)?)?,
+            "max_items" => {
+                self.max_items = match number(key, value)? {
+                    n if n > 0 => usize::try_from(n).unwrap_or(usize::MAX),
+                    n => return plan_err!("item_affinity.max_items must be at least 1, got {n}"),
+                }
+            }
+            "on_unknown_item" => {
+                self.on_unknown_item = match value.to_ascii_lowercase().as_str() {
+                    "skip" => OnUnknownItem::Skip,
+                    "error" => OnUnknownItem::Error,
+                    _ => return plan_err!("item_affinity.on_unknown_item must be 'skip' or 'error', got '{value}'"),
+                }
+            }
+            other => {
+                let known = self.entries().into_iter().map(|e| e.key).collect::<Vec<_>>().join(", ");
+                return plan_err!("there is no option item_affinity.{other}; there are {known}");
+            }
+        }
+        Ok(())
+    }
+
+    fn entries(&self) -> Vec<ConfigEntry> {
+        let entry = |name: &str, value: Option<String>, description| ConfigEntry {
+            key: format!("{}.{name}", Self::PREFIX),
+            value,
+            description,
+        };
+        vec![
+            entry(
+                "solution_version",
+                self.solution_version.clone(),
+                "The solution version to answer from: a location, newest version, or location@7.",
+            ),
+            entry("num_results", Some(self.num_results.to_string()), "Users per item."),
+            entry("max_items", Some(self.max_items.to_string()), "Items in one request; more are refused."),
+            entry(
+                "on_unknown_item",
+                Some(self.on_unknown_item.to_string()),
+                "What happens to an item that was not present at training: skip or error.",
+            ),
+        ]
+    }
+}
+
+fn number(key: &str, value: &str) -> Result<i64> {
+    value
+        .trim()
+        .parse()
+        .map_err(|_| plan_datafusion_err!("item_affinity.{key} must be a whole number, got '{value}'"))
 }
 
 impl ConfigExtension for ItemAffinityOptions {
@@ -41,6 +123,15 @@ pub enum OnUnknownItem {
     Error,
 }
 
+impl fmt::Display for OnUnknownItem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Skip => "skip",
+            Self::Error => "error",
+        })
+    }
+}
+
 /// The options of one call, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CallOptions {
@@ -50,23 +141,15 @@ pub(crate) struct CallOptions {
 }
 
 impl CallOptions {
-    /// Reads the session options and checks them, since the option struct itself accepts any value of its type.
-    pub(crate) fn from_session(config: &ConfigOptions) -> Result<Self> {
+    /// The session's options, which were checked when they were set.
+    pub(crate) fn from_session(config: &ConfigOptions) -> Self {
         let default = ItemAffinityOptions::default();
         let options = config.extensions.get::<ItemAffinityOptions>().unwrap_or(&default);
-        if options.max_items == 0 {
-            return plan_err!("item_affinity.max_items must be at least 1, got 0; the default is {DEFAULT_MAX_ITEMS}");
-        }
-        let on_unknown_item = match options.on_unknown_item.to_ascii_lowercase().as_str() {
-            "skip" => OnUnknownItem::Skip,
-            "error" => OnUnknownItem::Error,
-            other => return plan_err!("item_affinity.on_unknown_item must be 'skip' or 'error', got '{other}'"),
-        };
-        Ok(Self {
-            num_results: checked_num_results("item_affinity.num_results", options.num_results)?,
+        Self {
+            num_results: options.num_results,
             max_items: options.max_items,
-            on_unknown_item,
-        })
+            on_unknown_item: options.on_unknown_item,
+        }
     }
 }
 
@@ -84,5 +167,5 @@ pub(crate) fn checked_num_results<N: TryInto<usize> + fmt::Display + Copy>(name:
 
 /// The solution version that the session names, if any.
 pub(crate) fn solution_version(config: &ConfigOptions) -> Option<&str> {
-    config.extensions.get::<ItemAffinityOptions>().and_then(|o| o.solution_version.as_deref()).filter(|s| !s.is_empty())
+    config.extensions.get::<ItemAffinityOptions>().and_then(|o| o.solution_version.as_deref())
 }

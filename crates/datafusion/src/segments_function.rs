@@ -91,7 +91,7 @@ impl TableProvider for SegmentsTable {
         _filters: &[Expr],
         _limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let mut options = CallOptions::from_session(session.config_options())?;
+        let mut options = CallOptions::from_session(session.config_options());
         options.num_results = self.num_results.unwrap_or(options.num_results);
         let version = self.solutions.open(session.config_options()).await?;
         let items = self.items.resolve(session, self.solutions.stores(), options.max_items).await?;
