@@ -4,6 +4,16 @@
 //! prints the times of both; the ratio of the two, taken in one run, is the figure that counts. Training is measured
 //! as a whole process, see `peers/README.md`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_wrap,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss
+)]
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -102,7 +112,10 @@ fn write_interactions(path: &Path) {
     let rows = USERS * 3;
     let batch = RecordBatch::try_from_iter([
         ("user_id", Arc::new(StringArray::from_iter_values((0..rows).map(|n| format!("U{:07}", n / 3)))) as ArrayRef),
-        ("item_id", Arc::new(StringArray::from_iter_values((0..rows).map(|_| format!("I{:03}", rng.random_range(0..ITEMS)))))),
+        (
+            "item_id",
+            Arc::new(StringArray::from_iter_values((0..rows).map(|_| format!("I{:03}", rng.random_range(0..ITEMS))))),
+        ),
         ("timestamp", Arc::new(Int64Array::from_iter_values((0..rows).map(|n| 1_700_000_000 + n as i64)))),
     ])
     .expect("a batch");

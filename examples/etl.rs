@@ -22,7 +22,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let trained = TrainingJob::new(&interactions)
         .hidden_dimension(64)
-        .solution(&format!("{folder}/solution"))
+        .solution(format!("{folder}/solution"))
         .stores(stores.clone())
         .run()
         .await?;

@@ -172,17 +172,22 @@ fn users(rng: &mut ChaCha8Rng) -> Result<(RecordBatch, Vec<usize>), Box<dyn Erro
 fn items() -> Result<RecordBatch, Box<dyn Error>> {
     let all = || (0..CATALOGUE.len()).flat_map(|group| (0..10).map(move |item| (group, item)));
     Ok(RecordBatch::try_from_iter([
-        ("item_id", Arc::new(StringArray::from_iter_values(all().map(|(g, i)| item_id(g, i)))) as ArrayRef),
-        ("title", Arc::new(StringArray::from_iter_values(all().map(|(g, i)| CATALOGUE[g].1[i])))),
-        ("category", Arc::new(StringArray::from_iter_values(all().map(|(g, _)| CATALOGUE[g].0)))),
-        ("price", Arc::new(Float64Array::from_iter_values(all().map(|(g, i)| price(g, i))))),
+        ("item_id", texts(all().map(|(g, i)| item_id(g, i)))),
+        ("title", texts(all().map(|(g, i)| CATALOGUE[g].1[i].to_owned()))),
+        ("category", texts(all().map(|(g, _)| CATALOGUE[g].0.to_owned()))),
+        ("price", Arc::new(Float64Array::from(all().map(|(g, i)| price(g, i)).collect::<Vec<_>>()))),
     ])?)
+}
+
+fn texts(values: impl Iterator<Item = String>) -> ArrayRef {
+    Arc::new(StringArray::from(values.collect::<Vec<_>>()))
 }
 
 /// Three of four events are in the user's interest; inside a category the n-th item has a weight of 1 / (n + 1).
 fn interactions(rng: &mut ChaCha8Rng, interests: &[usize]) -> Result<RecordBatch, Box<dyn Error>> {
     let mut rows = Vec::new();
     for (user, interest) in interests.iter().enumerate() {
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
         let events = 2 + (9.0 * -f64::ln(1.0 - rng.random::<f64>())) as usize;
         for _ in 0..events.min(60) {
             let group = if rng.random::<f64>() < 0.75 { *interest } else { rng.random_range(0..CATALOGUE.len()) };
@@ -211,11 +216,12 @@ fn interactions(rng: &mut ChaCha8Rng, interests: &[usize]) -> Result<RecordBatch
 fn popular(rng: &mut ChaCha8Rng) -> usize {
     let total: f64 = (1..=10).map(|n| 1.0 / f64::from(n)).sum();
     let mut left = rng.random::<f64>() * total;
-    (0..10).find(|n| {
-        left -= 1.0 / (*n as f64 + 1.0);
-        left <= 0.0
-    })
-    .unwrap_or(9)
+    (0..10)
+        .find(|n| {
+            left -= 1.0 / (*n as f64 + 1.0);
+            left <= 0.0
+        })
+        .unwrap_or(9)
 }
 
 fn user_id(user: usize) -> String {

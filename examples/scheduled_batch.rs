@@ -25,7 +25,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     });
 
     let trained = TrainingJob::new(interactions)
-        .solution(&format!("{folder}/solution"))
+        .solution(format!("{folder}/solution"))
         .cancellation(cancellation.clone())
         .run()
         .await?;

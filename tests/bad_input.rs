@@ -14,8 +14,14 @@ const ROWS: i64 = 4_000;
 /// Interactions that train, before a case breaks them: 200 users, 50 items.
 fn good() -> Vec<(&'static str, ArrayRef)> {
     vec![
-        ("user_id", Arc::new(StringArray::from_iter_values((0..ROWS).map(|n| format!("user-{}", n % 200)))) as ArrayRef),
-        ("item_id", Arc::new(StringArray::from_iter_values((0..ROWS).map(|n| format!("item-{}", (n * 7 + n / 50) % 50))))),
+        (
+            "user_id",
+            Arc::new(StringArray::from_iter_values((0..ROWS).map(|n| format!("user-{}", n % 200)))) as ArrayRef,
+        ),
+        (
+            "item_id",
+            Arc::new(StringArray::from_iter_values((0..ROWS).map(|n| format!("item-{}", (n * 7 + n / 50) % 50)))),
+        ),
         ("timestamp", Arc::new(Int64Array::from_iter_values((0..ROWS).map(|n| 1_767_225_600 + n * 60)))),
         ("event_type", Arc::new(StringArray::from_iter_values((0..ROWS).map(|_| "view")))),
         ("event_value", Arc::new(Float64Array::from_iter_values((0..ROWS).map(|_| 1.0)))),
@@ -65,7 +71,11 @@ fn bytes(name: &'static str, content: &'static [u8], says: &'static [&'static st
 
 fn cases() -> Vec<Case> {
     vec![
-        case("column missing", without("item_id"), &["ERR_SCHEMA: ", "ITEM_ID", "found [", "file=", "--column item_id="]),
+        case(
+            "column missing",
+            without("item_id"),
+            &["ERR_SCHEMA: ", "ITEM_ID", "found [", "file=", "--column item_id="],
+        ),
         case(
             "time as text",
             replaced("timestamp", texts(|n| Some(format!("2026-01-{n}")))),
@@ -96,21 +106,22 @@ fn cases() -> Vec<Case> {
             replaced("timestamp", Arc::new(Int64Array::from_iter_values((0..ROWS).map(|_| 1_767_225_600)))),
             &["timestamp"],
         ),
-        Case { arguments: &["--event-type", "purchase"], ..case("no event after the filter", good(), &["purchase", "view"]) },
+        Case {
+            arguments: &["--event-type", "purchase"],
+            ..case("no event after the filter", good(), &["purchase", "view"])
+        },
         bytes("empty file", b"", &["ERR_EMPTY_OBJECT: ", "file="]),
         bytes("text file", b"user_id,item_id,timestamp\n1,2,3\n", &["ERR_NOT_PARQUET: ", "CSV", "file="]),
         bytes("four bytes", b"PAR1", &["ERR_TOO_SHORT: ", "file="]),
         bytes("a footer that lies", b"PAR1PAR1\xff\xff\xff\xffPAR1", &["ERR_FOOTER_LENGTH: ", "file="]),
-        Case {
-            make: Box::new(|_| {}),
-            ..bytes("missing file", b"", &["interactions.parquet"])
-        },
+        Case { make: Box::new(|_| {}), ..bytes("missing file", b"", &["interactions.parquet"]) },
     ]
 }
 
 fn train(interactions: &Path, solution: &Path, more: &[&str]) -> Ended {
     let (interactions, solution) = (interactions.display().to_string(), solution.display().to_string());
-    let arguments = ["train", "--quiet", "--hidden-dimension", "32", "--interactions", &interactions, "--solution", &solution];
+    let arguments =
+        ["train", "--quiet", "--hidden-dimension", "32", "--interactions", &interactions, "--solution", &solution];
     // Values are looked at when they are asked for.
     let threshold = ["--event-value-threshold", "0"];
     cli(arguments.iter().copied().chain(threshold).chain(more.iter().copied()))
@@ -166,7 +177,14 @@ fn hidden_dimension_out_of_range_is_refused_with_the_range() {
         let folder = tempfile::tempdir().unwrap();
         let solution = folder.path().join("solution").display().to_string();
         let ended = cli([
-            "train", "--quiet", "--interactions", &data("interactions.parquet"), "--solution", &solution, "--hidden-dimension", value,
+            "train",
+            "--quiet",
+            "--interactions",
+            &data("interactions.parquet"),
+            "--solution",
+            &solution,
+            "--hidden-dimension",
+            value,
         ]);
         assert_one_line(&ended, 2, &["hidden_dimension", "[32, 256]", value], value);
         assert!(files_below(folder.path()).is_empty());
@@ -280,8 +298,14 @@ fn wrong_sql_arguments_say_what_to_write_instead() {
         ("SELECT * FROM item_affinity_segments(['a'], 1.5)", "whole number"),
         ("SELECT * FROM item_affinity_segments([1.5])", "strings or integers"),
         ("SELECT * FROM item_affinity_segments(7)", "['7']"),
-        ("SET item_affinity.max_items = 1; SELECT * FROM item_affinity_segments(['a', 'b'])", "item_affinity.max_items"),
-        ("SET item_affinity.on_unknown_item = 'error'; SELECT * FROM item_affinity_segments(['a'])", "ITEM_NOT_IN_MODEL"),
+        (
+            "SET item_affinity.max_items = 1; SELECT * FROM item_affinity_segments(['a', 'b'])",
+            "item_affinity.max_items",
+        ),
+        (
+            "SET item_affinity.on_unknown_item = 'error'; SELECT * FROM item_affinity_segments(['a'])",
+            "ITEM_NOT_IN_MODEL",
+        ),
         ("PREPARE p(VARCHAR) AS SELECT * FROM item_affinity_segments($1)", "WHERE item_id = $1"),
         ("SELECT item_affinity_score('a')", "(user_id, item_id)"),
     ] {
@@ -333,7 +357,8 @@ fn refuse_everything() -> u16 {
             let Ok(mut stream) = stream else { return };
             let mut request = [0; 4096];
             drop(stream.read(&mut request));
-            let body = "<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>";
+            let body =
+                "<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>";
             drop(write!(
                 stream,
                 "HTTP/1.1 403 Forbidden\r\nContent-Type: application/xml\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",

@@ -19,7 +19,9 @@ fn demo_needs_nothing_and_its_segments_hold_the_planted_groups() {
             .stdout
             .lines()
             .map(|l| l.split('|').map(str::trim).collect::<Vec<_>>())
-            .find(|cells| cells.len() > 4 && cells[1] == title && cells[2] == interest && cells[4].parse::<f64>().is_ok())
+            .find(|cells| {
+                cells.len() > 4 && cells[1] == title && cells[2] == interest && cells[4].parse::<f64>().is_ok()
+            })
             .unwrap_or_else(|| panic!("no row {title}, {interest}: {}", ended.stdout));
         assert!(row[4].parse::<f64>().unwrap() >= 80.0, "{row:?}");
     }
@@ -71,7 +73,17 @@ fn data_goes_to_stdout_and_progress_to_stderr() {
     let loud = succeed(["segment", "--solution", solution(), "--item", "COFFEE-01", "--output", &output]);
     assert!(loud.stderr.contains("rank users"), "{loud:?}");
     assert!(!loud.stdout.contains("rank users"), "{loud:?}");
-    let quiet = succeed(["segment", "--quiet", "--force", "--solution", solution(), "--item", "COFFEE-01", "--output", &output]);
+    let quiet = succeed([
+        "segment",
+        "--quiet",
+        "--force",
+        "--solution",
+        solution(),
+        "--item",
+        "COFFEE-01",
+        "--output",
+        &output,
+    ]);
     assert_eq!(quiet.stderr, "");
 }
 
@@ -150,7 +162,11 @@ fn unknown_items_get_records_the_others_segments_and_the_exit_code_says_so() {
     let ended = cli(arguments(&output));
     assert_eq!(ended.code, 4, "{ended:?}");
     assert!(ended.stdout.contains("items: asked=5 ok=1 empty=0 error=4"), "{}", ended.stdout);
-    for part in ["ITEM_NOT_IN_MODEL: item 'NEVER-SOLD'", "ITEM_LINE_INVALID: not JSON; line=4", "segments are asked for by item; line=5"] {
+    for part in [
+        "ITEM_NOT_IN_MODEL: item 'NEVER-SOLD'",
+        "ITEM_LINE_INVALID: not JSON; line=4",
+        "segments are asked for by item; line=5",
+    ] {
         assert!(ended.stderr.contains(part), "{part}: {}", ended.stderr);
     }
     let other = folder.path().join("other");
@@ -163,7 +179,15 @@ fn unknown_items_get_records_the_others_segments_and_the_exit_code_says_so() {
         output.join(errors).display()
     );
     let rows = csv_rows(&succeed(["sql", "--format", "csv", "-c", &query]).stdout);
-    assert_eq!(rows, [["", "ITEM_ID_MISSING"], ["", "ITEM_LINE_INVALID"], ["7", "ITEM_NOT_IN_MODEL"], ["NEVER-SOLD", "ITEM_NOT_IN_MODEL"]]);
+    assert_eq!(
+        rows,
+        [
+            ["", "ITEM_ID_MISSING"],
+            ["", "ITEM_LINE_INVALID"],
+            ["7", "ITEM_NOT_IN_MODEL"],
+            ["NEVER-SOLD", "ITEM_NOT_IN_MODEL"]
+        ]
+    );
 }
 
 #[test]
@@ -229,7 +253,8 @@ fn evaluate_prints_personalizes_metrics_and_beats_its_baselines() {
     let recall = |ranking: &str| report["personalize"][ranking]["recall_at_1_percent"].as_f64().unwrap();
     assert!(recall("model") > 2.0 * recall("most_active"), "{report}");
     assert!(recall("model") > 2.0 * recall("random"), "{report}");
-    let table = succeed(["evaluate", "--quiet", "--hidden-dimension", "32", "--interactions", &data("interactions.parquet")]);
+    let table =
+        succeed(["evaluate", "--quiet", "--hidden-dimension", "32", "--interactions", &data("interactions.parquet")]);
     assert!(table.stdout.contains("hits_at_1_percent"), "{}", table.stdout);
 }
 
@@ -289,7 +314,15 @@ fn terminate_ends_a_training_with_143_and_leaves_no_commit() {
     let folder = tempfile::tempdir().unwrap();
     let solution = folder.path().join("solution");
     let mut child = item_affinity()
-        .args(["train", "--hidden-dimension", "256", "--iterations", "100", "--interactions", &data("interactions.parquet")])
+        .args([
+            "train",
+            "--hidden-dimension",
+            "256",
+            "--iterations",
+            "100",
+            "--interactions",
+            &data("interactions.parquet"),
+        ])
         .args(["--solution", &solution.display().to_string()])
         .stdout(Stdio::null())
         .stderr(Stdio::null())

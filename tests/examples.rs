@@ -36,12 +36,10 @@ fn etl_trains_and_writes_only_confident_rows() {
     assert!(ended.stdout.contains("trained version 1 from "), "{}", ended.stdout);
     let written = std::fs::read_dir(folder.path().join("confident")).unwrap().count();
     assert!(written > 0);
-    let query = format!("SELECT count(*), min(score) > 0.05 FROM read_back");
+    let query = "SELECT count(*), min(score) > 0.05 FROM read_back";
     let confident = folder.path().join("confident");
-    let text = format!(
-        "CREATE EXTERNAL TABLE read_back STORED AS PARQUET LOCATION '{}/'; {query}",
-        confident.display()
-    );
+    let text =
+        format!("CREATE EXTERNAL TABLE read_back STORED AS PARQUET LOCATION '{}/'; {query}", confident.display());
     let rows = crate::common::csv_rows(&crate::common::succeed(["sql", "--format", "csv", "-c", &text]).stdout);
     assert_eq!(rows[0][1], "true");
     assert!(ended.stdout.contains(&format!("wrote {} rows", rows[0][0])), "{}", ended.stdout);
@@ -52,7 +50,8 @@ fn register_plugin_answers_in_a_plain_datafusion_session() {
     let ended = succeed(example("register_plugin").args([solution(), "COFFEE-01"]));
     assert_eq!(ended.stdout.matches("COFFEE-01").count(), 5, "{}", ended.stdout);
     // The second table repeats each score, once from the segment and once from the score function.
-    for line in ended.stdout.lines().filter(|l| l.starts_with("| 1 ") || l.starts_with("| 2 ") || l.starts_with("| 3 ")) {
+    for line in ended.stdout.lines().filter(|l| l.starts_with("| 1 ") || l.starts_with("| 2 ") || l.starts_with("| 3 "))
+    {
         let cells = line.split('|').map(str::trim).filter(|c| !c.is_empty()).collect::<Vec<_>>();
         let (score, again) = (cells[2].parse::<f32>().unwrap(), cells[3].parse::<f32>().unwrap());
         assert!((score - again).abs() < 1e-4, "{line}");
@@ -64,9 +63,8 @@ fn scheduled_batch_does_nothing_the_second_time() {
     let folder = tempfile::tempdir().unwrap();
     let list = folder.path().join("items.json");
     std::fs::write(&list, "{\"itemId\": \"COFFEE-01\"}\n{\"itemId\": \"NEVER-SOLD\"}\n").unwrap();
-    let again = || {
-        succeed(example("scheduled_batch").arg(data("interactions.parquet")).arg(&list).arg(folder.path())).stdout
-    };
+    let again =
+        || succeed(example("scheduled_batch").arg(data("interactions.parquet")).arg(&list).arg(folder.path())).stdout;
     let first = again();
     assert!(first.contains("segments version 1: asked=2 ok=1 empty=0 error=1"), "{first}");
     assert!(first.contains("ITEM_NOT_IN_MODEL: NEVER-SOLD"), "{first}");

@@ -1,5 +1,15 @@
 //! Integration tests, one binary: the real command line, real files, a real S3 server.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_wrap,
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss
+)]
+
 mod bad_input;
 mod cli;
 mod common;

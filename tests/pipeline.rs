@@ -29,9 +29,9 @@ fn rows_of(batch: &RecordBatch) -> Vec<Row> {
 
 /// Trains and ranks through the Rust API below `lake`, and reads the committed rows back.
 async fn train_and_segment(stores: &Stores, lake: &str) -> Vec<Row> {
-    let trained = TrainingJob::new(&data("interactions.parquet"))
+    let trained = TrainingJob::new(data("interactions.parquet"))
         .hidden_dimension(32)
-        .solution(&format!("{lake}/solution"))
+        .solution(format!("{lake}/solution"))
         .stores(stores.clone())
         .run()
         .await
@@ -90,7 +90,12 @@ fn s3_gives_the_same_segments_through_the_command_line() {
     succeed(&["sql", "-c", &copy]);
     succeed(&["check", "--interactions", "s3://lake/interactions/"]);
     let train = [
-        "train", "--interactions", "s3://lake/interactions/", "--hidden-dimension", "32", "--solution",
+        "train",
+        "--interactions",
+        "s3://lake/interactions/",
+        "--hidden-dimension",
+        "32",
+        "--solution",
         "s3://lake/solutions/affinity",
     ];
     let trained = succeed(&train);
@@ -101,8 +106,15 @@ fn s3_gives_the_same_segments_through_the_command_line() {
     let lines = ITEMS.map(|id| format!("{{\"itemId\": \"{id}\"}}\n")).concat();
     std::fs::write(list.path(), lines).unwrap();
     let segment = succeed(&[
-        "segment", "--solution", "s3://lake/solutions/affinity@1", "--items", &list.path().display().to_string(),
-        "--num-results", "20", "--output", "s3://lake/segments",
+        "segment",
+        "--solution",
+        "s3://lake/solutions/affinity@1",
+        "--items",
+        &list.path().display().to_string(),
+        "--num-results",
+        "20",
+        "--output",
+        "s3://lake/segments",
     ]);
     assert!(segment.stdout.contains("items: asked=3 ok=3 empty=0 error=0"), "{}", segment.stdout);
     let file = segment.stdout.lines().last().unwrap().trim().to_owned();
@@ -111,7 +123,8 @@ fn s3_gives_the_same_segments_through_the_command_line() {
          SELECT item_id, rank, user_id, score FROM s ORDER BY item_id, rank"
     );
     let on_s3 = csv_rows(&succeed(&["sql", "--format", "csv", "-c", &read]).stdout);
-    let query = "SELECT * FROM item_affinity_segments(['CAMPING-03', 'COFFEE-01', 'MUSIC-05'], 20) ORDER BY item_id, rank";
+    let query =
+        "SELECT * FROM item_affinity_segments(['CAMPING-03', 'COFFEE-01', 'MUSIC-05'], 20) ORDER BY item_id, rank";
     let by_sql = csv_rows(
         &succeed(&["sql", "--solution-version", "s3://lake/solutions/affinity", "--format", "csv", "-c", query]).stdout,
     );

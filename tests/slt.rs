@@ -124,7 +124,13 @@ fn check(partitions: usize) {
             runner.with_column_validator(sqllogictest::strict_column_validator);
             if std::env::var_os("ITEM_AFFINITY_SLT_COMPLETE").is_some() {
                 runner
-                    .update_test_file(&file, " ", sqllogictest::default_validator, sqllogictest::default_normalizer, sqllogictest::strict_column_validator)
+                    .update_test_file(
+                        &file,
+                        " ",
+                        sqllogictest::default_validator,
+                        sqllogictest::default_normalizer,
+                        sqllogictest::strict_column_validator,
+                    )
                     .await
                     .unwrap();
                 return;

@@ -36,7 +36,10 @@ const MAY_IMPORT: [(&str, &[&str]); 6] = [
     ("model", &["faer", "ndarray", "rayon", "rand"]),
     ("storage", &["arrow", "parquet", "object_store"]),
     ("ingest", &["item-affinity-model", "item-affinity-storage", "arrow", "parquet", "rayon"]),
-    ("solution", &["item-affinity-model", "item-affinity-storage", "item-affinity-ingest", "arrow", "parquet", "rayon"]),
+    (
+        "solution",
+        &["item-affinity-model", "item-affinity-storage", "item-affinity-ingest", "arrow", "parquet", "rayon"],
+    ),
     ("datafusion", &["item-affinity-model", "item-affinity-storage", "item-affinity-solution", "datafusion"]),
     (
         "job",
@@ -112,7 +115,11 @@ fn no_source_file_is_longer_than_400_lines_before_its_tests() {
 fn names_say_what_they_are() {
     for path in sources() {
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-        assert!(!["utils", "util", "helpers", "common", "types", "misc"].contains(&name.as_str()), "{}", path.display());
+        assert!(
+            !["utils", "util", "helpers", "common", "types", "misc"].contains(&name.as_str()),
+            "{}",
+            path.display()
+        );
         let text = std::fs::read_to_string(&path).unwrap();
         for word in ["pub fn get_", "pub struct Manager", "todo!(", "unimplemented!("] {
             assert!(!text.contains(word), "{}: {word}", path.display());

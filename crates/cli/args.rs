@@ -207,7 +207,6 @@ impl RecipeArgs {
             unobserved_weight: self.unobserved_weight,
             half_life_days: self.half_life.0,
             seed: self.seed,
-            ..ItemAffinity::default()
         }
     }
 }

@@ -57,7 +57,7 @@ pub(crate) async fn run(global: &Global, args: DemoArgs) -> Result<ExitCode, Fai
         ..Dataset::default()
     })
     .recipe(ItemAffinity::default())
-    .solution(&path("solution"))
+    .solution(path("solution"))
     .threads(global.threads.map(std::num::NonZeroUsize::get))
     .observer(Arc::clone(&progress) as Arc<dyn Observer>)
     .run()
@@ -77,7 +77,8 @@ pub(crate) async fn run(global: &Global, args: DemoArgs) -> Result<ExitCode, Fai
     let ctx = session(&stores, SessionSettings::default())?;
     set_solution_version(&ctx, &trained.solution.to_string()).await?;
     let mut printer = Printer::new(ResultFormat::Table, 40, None)?;
-    register(&ctx, "segments", &report.files.iter().map(|f| path(&format!("segments/{f}"))).collect::<Vec<_>>()).await?;
+    register(&ctx, "segments", &report.files.iter().map(|f| path(&format!("segments/{f}"))).collect::<Vec<_>>())
+        .await?;
     register(&ctx, "items", &[path("data/items.parquet")]).await?;
     register(&ctx, "users", &[path("data/users.parquet")]).await?;
     let listed = "SELECT s.item_id, i.title, s.rank, s.user_id, u.interest, round(s.score, 3) AS score

@@ -75,10 +75,14 @@ pub(crate) fn report(failure: &Failure) -> ExitCode {
 
 /// Control characters would let data write to the terminal; line breaks would break the one line.
 fn one_line(message: &str) -> String {
-    message.trim().split(['\n', '\r']).map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join(" ").replace(
-        |c: char| c.is_control(),
-        "\u{fffd}",
-    )
+    message
+        .trim()
+        .split(['\n', '\r'])
+        .map(str::trim)
+        .filter(|l| !l.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
+        .replace(|c: char| c.is_control(), "\u{fffd}")
 }
 
 /// Help and version go to stdout with 0, wrong arguments to stderr with 2.

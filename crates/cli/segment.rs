@@ -58,7 +58,8 @@ pub(crate) async fn run(global: &Global, args: SegmentArgs) -> Result<ExitCode, 
     say(&summary(&report))?;
     if !global.quiet {
         for record in report.item_errors.iter().take(SHOWN_ERRORS) {
-            let item = record.item_id.as_deref().map(|id| format!("item '{}': ", id.escape_debug())).unwrap_or_default();
+            let item =
+                record.item_id.as_deref().map(|id| format!("item '{}': ", id.escape_debug())).unwrap_or_default();
             eprintln!("warning: {}: {item}{}", record.code, record.message);
         }
         if report.item_errors.len() > SHOWN_ERRORS {
@@ -93,7 +94,9 @@ fn refuse_output_in_input(items: &Location, output: &str) -> Result<(), Failure>
     let output = Location::parse(output)?;
     let same_store = items.store_url() == output.store_url();
     if same_store && output.path().prefix_matches(items.path()) {
-        return Err(Failure::usage(format!("--output {output} lies in --items {items}; choose another output location")));
+        return Err(Failure::usage(format!(
+            "--output {output} lies in --items {items}; choose another output location"
+        )));
     }
     Ok(())
 }

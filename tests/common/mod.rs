@@ -20,7 +20,11 @@ pub(crate) fn item_affinity() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_item-affinity"));
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        if text.starts_with("AWS_") || text.starts_with("ITEM_AFFINITY_") || text.starts_with("DATAFUSION_") || text == "RUST_LOG" {
+        if text.starts_with("AWS_")
+            || text.starts_with("ITEM_AFFINITY_")
+            || text.starts_with("DATAFUSION_")
+            || text == "RUST_LOG"
+        {
             command.env_remove(&name);
         }
     }

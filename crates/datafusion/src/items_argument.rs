@@ -112,7 +112,12 @@ impl ItemSource {
     }
 
     /// The distinct item ids, at most `max_items`; a subquery or a table is run here.
-    pub(crate) async fn resolve(&self, session: &dyn Session, stores: &Stores, max_items: usize) -> Result<Vec<String>> {
+    pub(crate) async fn resolve(
+        &self,
+        session: &dyn Session,
+        stores: &Stores,
+        max_items: usize,
+    ) -> Result<Vec<String>> {
         let mut ids = Distinct::new(max_items);
         match self {
             Self::Ids(list) => list.iter().try_for_each(|id| ids.add(id))?,
@@ -176,7 +181,8 @@ impl Distinct {
 async fn relation(session: &dyn Session, name: &TableReference) -> Result<LogicalPlan> {
     let options = &session.config_options().catalog;
     let full = name.clone().resolve(&options.default_catalog, &options.default_schema);
-    let missing = || plan_datafusion_err!("item_affinity_segments: there is no table '{name}'; items may be {ACCEPTED}");
+    let missing =
+        || plan_datafusion_err!("item_affinity_segments: there is no table '{name}'; items may be {ACCEPTED}");
     let schema = session.catalog_list().catalog(&full.catalog).and_then(|c| c.schema(&full.schema));
     let table = schema.ok_or_else(missing)?.table(&full.table).await?.ok_or_else(missing)?;
     let fields = table.schema();

@@ -104,10 +104,7 @@ impl ExtensionOptions for ItemAffinityOptions {
 }
 
 fn number(key: &str, value: &str) -> Result<i64> {
-    value
-        .trim()
-        .parse()
-        .map_err(|_| plan_datafusion_err!("item_affinity.{key} must be a whole number, got '{value}'"))
+    value.trim().parse().map_err(|_| plan_datafusion_err!("item_affinity.{key} must be a whole number, got '{value}'"))
 }
 
 impl ConfigExtension for ItemAffinityOptions {

@@ -30,9 +30,8 @@ pub struct SessionSettings {
 ///
 /// # Errors   what DataFusion says of its own settings in the environment (`DATAFUSION_*`)
 pub fn session(stores: &Stores, settings: SessionSettings) -> Result<SessionContext> {
-    let mut config = SessionConfig::from_env()?
-        .with_information_schema(true)
-        .with_option_extension(ItemAffinityOptions::default());
+    let mut config =
+        SessionConfig::from_env()?.with_information_schema(true).with_option_extension(ItemAffinityOptions::default());
     if let Some(partitions) = settings.target_partitions {
         config = config.with_target_partitions(partitions.max(1));
     }

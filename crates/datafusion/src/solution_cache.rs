@@ -21,8 +21,11 @@ pub(crate) struct SolutionCache {
     stores: Stores,
     opened: Arc<Mutex<VecDeque<Arc<SolutionVersion>>>>,
     /// The decoded user states of one version, for scores of single pairs.
-    users: Arc<tokio::sync::Mutex<Option<(SolutionRef, Arc<UserStates>)>>>,
+    users: Arc<tokio::sync::Mutex<Option<DecodedUsers>>>,
 }
+
+/// The user states of one version.
+type DecodedUsers = (SolutionRef, Arc<UserStates>);
 
 impl SolutionCache {
     pub(crate) fn new(stores: Stores) -> Self {

@@ -46,7 +46,11 @@ impl PartitionTopK {
     pub(crate) fn allocated_bytes(&self) -> usize {
         self.blocks.iter().map(TopKUsers::allocated_bytes).sum::<usize>()
             + self.tile.capacity() * size_of::<f32>()
-            + self.ids.iter().map(|b| b.user_index.get_array_memory_size() + b.user_id.get_array_memory_size()).sum::<usize>()
+            + self
+                .ids
+                .iter()
+                .map(|b| b.user_index.get_array_memory_size() + b.user_id.get_array_memory_size())
+                .sum::<usize>()
     }
 
     /// Scores the users of one batch (`user_id, user_index, factor`) and returns how many there were.

@@ -45,7 +45,8 @@ pub(crate) fn scan(
         .iter()
         .map(|name| schema.index_of(name))
         .collect::<std::result::Result<Vec<_>, _>>()?;
-    let part = version.user_parts.first().ok_or_else(|| internal_datafusion_err!("a solution version without users"))?;
+    let part =
+        version.user_parts.first().ok_or_else(|| internal_datafusion_err!("a solution version without users"))?;
     let url = ObjectStoreUrl::parse(part.location.store_url())?;
     let reader = VerifiedParts { stores: stores.clone(), version: Arc::clone(version) };
     let source = ParquetSource::new(Arc::clone(&schema)).with_parquet_file_reader_factory(Arc::new(reader));
@@ -69,8 +70,8 @@ fn groups(parts: &[UserPart], partitions: usize) -> Vec<FileGroup> {
         // The middle of the part decides, so that no group is left empty by a long part.
         let middle = before + u64::from(part.rows) / 2;
         let group = usize::try_from(middle * partitions as u64 / total.max(1)).unwrap_or(usize::MAX);
-        let file = PartitionedFile::new(part.location.path().to_string(), part.entry.bytes)
-            .with_extension(PartIndex(index));
+        let file =
+            PartitionedFile::new(part.location.path().to_string(), part.entry.bytes).with_extension(PartIndex(index));
         groups[group.min(partitions - 1)].push(file);
         before += u64::from(part.rows);
     }

@@ -9,13 +9,13 @@ use item_affinity_storage::ErrorKind;
 pub enum Error {
     /// The solution version could not be trained or read.
     #[error(transparent)]
-    Solution(#[from] item_affinity_solution::Error),
+    Solution(Box<item_affinity_solution::Error>),
     /// The object store, a file or a commit.
     #[error(transparent)]
-    Storage(#[from] item_affinity_storage::Error),
+    Storage(Box<item_affinity_storage::Error>),
     /// The query engine.
     #[error("{}", .0.find_root())]
-    Query(#[from] DataFusionError),
+    Query(#[source] Box<DataFusionError>),
     /// A setting is out of its range.
     #[error("{name} must be {accepted}, got {value}")]
     OutOfRange {
@@ -71,14 +71,32 @@ impl Error {
     }
 }
 
+impl From<item_affinity_solution::Error> for Error {
+    fn from(error: item_affinity_solution::Error) -> Self {
+        Self::Solution(Box::new(error))
+    }
+}
+
+impl From<item_affinity_storage::Error> for Error {
+    fn from(error: item_affinity_storage::Error) -> Self {
+        Self::Storage(Box::new(error))
+    }
+}
+
+impl From<DataFusionError> for Error {
+    fn from(error: DataFusionError) -> Self {
+        Self::Query(Box::new(error))
+    }
+}
+
 impl From<datafusion::arrow::error::ArrowError> for Error {
     fn from(error: datafusion::arrow::error::ArrowError) -> Self {
-        Self::Query(error.into())
+        DataFusionError::from(error).into()
     }
 }
 
 impl From<datafusion::parquet::errors::ParquetError> for Error {
     fn from(error: datafusion::parquet::errors::ParquetError) -> Self {
-        Self::Query(error.into())
+        DataFusionError::from(error).into()
     }
 }

@@ -28,7 +28,9 @@ mod segment_run;
 
 pub use error::{Error, Result};
 pub use item_affinity_datafusion::{ItemEntry, ItemError, ItemList, SEGMENT_SCHEMA, SessionSettings};
-pub use item_affinity_solution::{EvaluationJob, EvaluationReport, Observer, Silent, Stage, TrainingJob, TrainingReport};
+pub use item_affinity_solution::{
+    EvaluationJob, EvaluationReport, Observer, Silent, Stage, TrainingJob, TrainingReport,
+};
 pub use item_errors::ItemErrorRecord;
 pub use json_lines::UsersKey;
 pub use segment_job::{BatchSegmentJob, OutputFormat};

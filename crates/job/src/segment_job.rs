@@ -163,7 +163,8 @@ impl BatchSegmentJob {
     /// # Errors   see [`Error`]; nothing is committed then, and the job can be run again
     pub async fn run(self) -> Result<SegmentReport> {
         self.check()?;
-        let output = Location::parse(self.output.as_deref().ok_or(Error::Missing("say where the segments go: output"))?)?;
+        let output =
+            Location::parse(self.output.as_deref().ok_or(Error::Missing("say where the segments go: output"))?)?;
         let version = match &self.solution {
             Solution::Opened(version) => Arc::clone(version),
             Solution::Reference(text) => {

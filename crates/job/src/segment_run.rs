@@ -30,8 +30,10 @@ impl BatchSegmentJob {
             // Every line was unreadable: the records say why, and there is nothing to rank.
             self.write_rows(None, version, run).await?
         } else {
-            let request =
-                SegmentsRequest { items: wanted.iter().map(|id| (*id).clone()).collect(), num_results: self.num_results };
+            let request = SegmentsRequest {
+                items: wanted.iter().map(|id| (*id).clone()).collect(),
+                num_results: self.num_results,
+            };
             let planned = segments_dataframe(&ctx, &self.stores, version, &request)?;
             let expected = known as u64 * (self.num_results as u64).min(version.model.users);
             self.observer.stage(Stage::new("rank users", "rows", Some(expected)));
@@ -108,7 +110,12 @@ impl BatchSegmentJob {
         let mut counted = BTreeMap::<String, u64>::new();
         let mut done = 0;
         loop {
-            let next = async { match rows.as_mut() { Some(rows) => rows.next().await, None => None } };
+            let next = async {
+                match rows.as_mut() {
+                    Some(rows) => rows.next().await,
+                    None => None,
+                }
+            };
             let batch = tokio::select! {
                 biased;
                 () = self.cancellation.cancelled() => return Err(Error::Cancelled),
@@ -131,19 +138,14 @@ impl BatchSegmentJob {
     }
 
     /// The entries that can have no segment, with the reason.
-    fn without_segment(
-        &self,
-        version: &SolutionVersion,
-    ) -> impl Iterator<Item = (&ItemEntry, ItemErrorRecord)> {
+    fn without_segment(&self, version: &SolutionVersion) -> impl Iterator<Item = (&ItemEntry, ItemErrorRecord)> {
         self.items.entries.iter().filter_map(|entry| {
             let record = match &entry.item {
                 Ok(id) if version.items.ids.index_of(id).is_some() => return None,
                 Ok(id) => ItemErrorRecord::not_in_model(id),
-                Err(error) => ItemErrorRecord {
-                    item_id: None,
-                    code: error.code.to_owned(),
-                    message: error.message.clone(),
-                },
+                Err(error) => {
+                    ItemErrorRecord { item_id: None, code: error.code.to_owned(), message: error.message.clone() }
+                }
             };
             Some((entry, record))
         })

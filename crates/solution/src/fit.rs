@@ -2,8 +2,8 @@
 
 use std::ops::ControlFlow;
 
-use item_affinity_model::{Csr, Decay, Factors, Interactions, ItemAffinity, Iteration, fit};
 use item_affinity_model::ndarray::Array2;
+use item_affinity_model::{Csr, Decay, Factors, Interactions, ItemAffinity, Iteration, fit};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result};

@@ -1,8 +1,8 @@
 //! A solution version in memory: item states whole, user states as parts to be read one by one.
 
 use item_affinity_model::Vocabulary;
-use item_affinity_storage::{Commit, FileEntry, Location};
 use item_affinity_model::ndarray::Array2;
+use item_affinity_storage::{Commit, FileEntry, Location};
 
 use crate::model_card::ModelCard;
 use crate::reference::SolutionRef;

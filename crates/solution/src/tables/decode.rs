@@ -226,8 +226,8 @@ mod tests {
     use arrow::array::{ArrayRef, StringArray};
     use arrow::buffer::Buffer;
     use item_affinity_model::Vocabulary;
-    use item_affinity_storage::preflight;
     use item_affinity_model::ndarray::Array2;
+    use item_affinity_storage::preflight;
     use parquet::arrow::ArrowWriter;
     use parquet::file::properties::WriterProperties;
 

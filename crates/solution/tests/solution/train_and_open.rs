@@ -1,10 +1,10 @@
 //! What was fitted is what is read back.
 
 use item_affinity_ingest::{InteractionsSource, read_interactions};
+use item_affinity_model::ndarray::Array2;
 use item_affinity_model::{Decay, Factors, ItemAffinity, fit};
 use item_affinity_solution::{SolutionRef, SolutionVersion, TrainingJob};
 use item_affinity_storage::{Location, Stores};
-use item_affinity_model::ndarray::Array2;
 use std::ops::ControlFlow;
 
 use crate::planted::{GROUPS, job, open, parquet, planted, put, small_data, small_recipe, trained};
