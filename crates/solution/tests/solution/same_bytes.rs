@@ -17,7 +17,7 @@ async fn files_of(rows: &Rows, files: usize, threads: usize) -> BTreeMap<String,
 
 /// More users than a part holds, so that the order of parts counts too.
 fn rows() -> Rows {
-    planted(5_000, 40, 3)
+    planted(800, 40, 3)
 }
 
 #[tokio::test]
