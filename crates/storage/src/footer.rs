@@ -311,10 +311,10 @@ impl Chunk {
             return Err("a column chunk has a negative number of values");
         }
         let uncompressed = u64::try_from(self.uncompressed).map_err(|_| "a column chunk has a negative size")?;
-        let empty = self.values == 0 && self.compressed == 0;
-        // Some writers say 0 for "no dictionary".
+        // Some writers say 0 for "no dictionary", and pyarrow for the data page of a column without values.
         let dictionary = (self.dictionary_page != 0).then_some(self.dictionary_page);
-        if !empty && (self.data_page < 4 || dictionary.is_some_and(|at| at < 4)) {
+        let data_page = (self.values != 0 || self.data_page != 0).then_some(self.data_page);
+        if dictionary.into_iter().chain(data_page).any(|at| at < 4) {
             return Err("a column chunk begins inside the magic bytes");
         }
         let outside = "a column chunk reaches into the footer";

@@ -298,6 +298,8 @@ fn chunks_lie_in_the_data() {
         Chunk { dictionary: 4, data: 50, sizes: (10, 100), ..chunk() },
         Chunk { index: (100, 4), bloom: (104, 0), ..chunk() },
         Chunk { values: 0, sizes: (0, 0), data: 0, ..chunk() },
+        // As pyarrow writes a table without rows: an empty dictionary, no data page.
+        Chunk { values: 0, dictionary: 4, data: 0, ..chunk() },
     ];
     for chunk in good {
         preflight(&with_chunk(&chunk), "x").unwrap();
@@ -305,6 +307,8 @@ fn chunks_lie_in_the_data() {
     let bad = [
         Chunk { file: "other.parquet", ..chunk() },
         Chunk { data: 3, ..chunk() },
+        Chunk { values: 0, data: 3, ..chunk() },
+        Chunk { data: 0, dictionary: 4, ..chunk() },
         Chunk { data: -4, ..chunk() },
         Chunk { data: 105, sizes: (0, 0), ..chunk() },
         Chunk { sizes: (10, 101), ..chunk() },
