@@ -72,3 +72,40 @@ fn scheduled_batch_does_nothing_the_second_time() {
     assert!(second.contains("solution version 1, nothing new"), "{second}");
     assert!(second.contains("segments version 1, nothing new: asked=2 ok=1 empty=0 error=1"), "{second}");
 }
+
+#[test]
+fn complete_journey_goes_from_check_to_joined_segments() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("data")).unwrap();
+    // The built-in data under the names and types of the package, so that nothing is downloaded.
+    let tables = ["interactions", "items", "users"].map(|name| {
+        format!("CREATE EXTERNAL TABLE {name} STORED AS PARQUET LOCATION '{}';", data(&format!("{name}.parquet")))
+    });
+    let numbered =
+        "CREATE VIEW p AS SELECT row_number() OVER (ORDER BY item_id) AS product_id, item_id, category FROM items;";
+    for (name, query) in [
+        (
+            "transactions",
+            "SELECT CAST(substr(user_id, 2) AS BIGINT) AS household_id, product_id, \
+             to_timestamp(timestamp) AS transaction_timestamp FROM interactions JOIN p USING (item_id)",
+        ),
+        ("products", "SELECT product_id, category AS department FROM p"),
+        (
+            "demographics",
+            "SELECT CAST(substr(user_id, 2) AS BIGINT) AS household_id, country AS income \
+             FROM users WHERE country = 'DE'",
+        ),
+    ] {
+        let file = folder.path().join(format!("data/{name}.parquet")).display().to_string();
+        let text = format!("{} {numbered} {query}", tables.concat());
+        crate::common::succeed(["sql", "--format", "parquet", "--output", &file, "-c", &text]);
+    }
+    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("examples/complete-journey/run.sh");
+    let ended = succeed(
+        Command::new("bash").arg(script).arg(folder.path()).env("ITEM_AFFINITY", env!("CARGO_BIN_EXE_item-affinity")),
+    );
+    assert!(ended.stdout.contains("1,500 users, 80 items, 15,472 interactions"), "{}", ended.stdout);
+    assert!(ended.stdout.contains("items: asked=80 ok=80 empty=0 error=0"), "{}", ended.stdout);
+    let departments = ended.stdout.lines().filter(|l| l.contains("| 10    |") && l.ends_with("| DE                 |"));
+    assert_eq!(departments.count(), 8, "{}", ended.stdout);
+}
