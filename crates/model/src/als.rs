@@ -71,7 +71,26 @@ pub fn fit(
     observer: &mut dyn FnMut(Iteration) -> ControlFlow<()>,
 ) -> Result<Factors> {
     recipe.validate()?;
-    fit_valid(recipe, by_user, by_item, observer)
+    fit_valid(recipe, by_user, by_item, None, observer)
+}
+
+/// [`fit`] that starts from the item factors of an earlier fit instead of random ones: a few iterations then do.
+///
+/// # Shapes
+/// item_factors: items × hidden_dimension
+/// # Errors
+/// those of [`fit`]; [`Error::Shape`] for item factors of other items
+pub fn refit(
+    recipe: &ItemAffinity,
+    by_user: &Csr,
+    by_item: &Csr,
+    item_factors: ArrayView2<'_, f32>,
+    observer: &mut dyn FnMut(Iteration) -> ControlFlow<()>,
+) -> Result<Factors> {
+    recipe.validate()?;
+    same_length("item_factors", by_item.rows(), item_factors.nrows())?;
+    same_length("an item factor", recipe.hidden_dimension, item_factors.ncols())?;
+    fit_valid(recipe, by_user, by_item, Some(item_factors), observer)
 }
 
 /// [`fit`] for a recipe that is known to be valid, or small on purpose.
@@ -79,6 +98,7 @@ pub(crate) fn fit_valid(
     recipe: &ItemAffinity,
     by_user: &Csr,
     by_item: &Csr,
+    known: Option<ArrayView2<'_, f32>>,
     observer: &mut dyn FnMut(Iteration) -> ControlFlow<()>,
 ) -> Result<Factors> {
     same_length("by_item", by_user.columns(), by_item.rows())?;
@@ -91,7 +111,7 @@ pub(crate) fn fit_valid(
     };
     let mut loss = Vec::with_capacity(recipe.iterations);
     report(0, None)?;
-    let mut item_factors = start(recipe, by_item);
+    let mut item_factors = known.map_or_else(|| start(recipe, by_item), |known| known.to_owned());
     let mut user_factors = half_step(&users, item_factors.view(), recipe, None)?.factors;
     for iteration in 1..=recipe.iterations {
         report(iteration - 1, None)?;

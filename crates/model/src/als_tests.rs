@@ -24,7 +24,7 @@ fn sparse(dense: &Array2<f32>) -> Csr {
 }
 
 fn quietly(recipe: &ItemAffinity, by_user: &Csr) -> Result<Factors> {
-    fit_valid(recipe, by_user, &by_user.transpose(), &mut |_| ControlFlow::Continue(()))
+    fit_valid(recipe, by_user, &by_user.transpose(), None, &mut |_| ControlFlow::Continue(()))
 }
 
 /// A matrix in which about one pair in `sparsity` is observed.
@@ -317,7 +317,7 @@ fn contradictions_and_negative_weights_are_refused() {
 fn the_observer_sees_every_iteration_and_can_stop() {
     let by_user = sparse(&scattered(20, 20, 3));
     let mut seen = vec![];
-    let fitted = fit_valid(&recipe(4, 3, 0.1, 0.1), &by_user, &by_user.transpose(), &mut |now: Iteration| {
+    let fitted = fit_valid(&recipe(4, 3, 0.1, 0.1), &by_user, &by_user.transpose(), None, &mut |now: Iteration| {
         seen.push(now);
         ControlFlow::Continue(())
     })
@@ -325,8 +325,23 @@ fn the_observer_sees_every_iteration_and_can_stop() {
     let losses: Vec<_> = seen.iter().filter_map(|now| now.loss.map(|loss| (now.iteration, loss))).collect();
     assert_eq!(losses, [(1, fitted.loss[0]), (2, fitted.loss[1]), (3, fitted.loss[2])]);
     assert!(seen.iter().all(|now| now.iterations == 3) && seen.is_sorted_by_key(|now| now.iteration));
-    let stopped = fit_valid(&recipe(4, 3, 0.1, 0.1), &by_user, &by_user.transpose(), &mut |now: Iteration| {
+    let stopped = fit_valid(&recipe(4, 3, 0.1, 0.1), &by_user, &by_user.transpose(), None, &mut |now: Iteration| {
         if now.iteration == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     });
     assert_eq!(stopped.unwrap_err(), Error::Cancelled);
+}
+
+#[test]
+fn a_refit_goes_on_where_the_fit_ended() {
+    let by_user = sparse(&scattered(40, 30, 5));
+    let by_item = by_user.transpose();
+    let settings = |iterations| ItemAffinity { hidden_dimension: 32, iterations, ..ItemAffinity::default() };
+    let go_on = &mut |_: Iteration| ControlFlow::Continue(());
+    let whole = fit(&settings(5), &by_user, &by_item, go_on).unwrap();
+    let half = fit(&settings(3), &by_user, &by_item, go_on).unwrap();
+    let rest = refit(&settings(2), &by_user, &by_item, half.item_factors.view(), go_on).unwrap();
+    assert_eq!(rest.loss, whole.loss[3..]);
+    assert_eq!((rest.user_factors, rest.item_factors), (whole.user_factors, whole.item_factors));
+    let others = Array2::zeros((29, 32));
+    assert!(matches!(refit(&settings(1), &by_user, &by_item, others.view(), go_on), Err(Error::Shape { .. })));
 }

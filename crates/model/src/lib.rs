@@ -48,7 +48,7 @@ mod vocabulary;
 
 pub use ndarray;
 
-pub use als::{Factors, Iteration, fit};
+pub use als::{Factors, Iteration, fit, refit};
 pub use csr::Csr;
 pub use error::{Error, Result};
 pub use evaluate::{PersonalizeEvaluation, evaluate_personalize};
