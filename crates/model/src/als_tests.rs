@@ -24,7 +24,7 @@ fn sparse(dense: &Array2<f32>) -> Csr {
 }
 
 fn quietly(recipe: &ItemAffinity, by_user: &Csr) -> Result<Factors> {
-    fit_valid(recipe, by_user, &by_user.transpose(), None, &mut |_| ControlFlow::Continue(()))
+    fit_valid(recipe, by_user, &by_user.transpose(), None, None, &mut |_| ControlFlow::Continue(()))
 }
 
 /// A matrix in which about one pair in `sparsity` is observed.
@@ -108,7 +108,7 @@ fn a_two_by_two_half_step_by_hand() {
     let by_user = sparse(&array![[ONE, 0.0], [ONE, ONE]]);
     let items = array![[1f32, 0.0], [0.0, 2.0]];
     let recipe = recipe(2, 1, 0.1, 0.5);
-    let solved = half_step(&Observed::new(&by_user, "user").unwrap(), items.view(), &recipe, None).unwrap();
+    let solved = half_step(&Observed::new(&by_user, "user").unwrap(), items.view(), &recipe, None, None).unwrap();
     let expected = array![[1.0 / 1.7, 0.0], [1.0 / 1.8, 2.0 / 6.3]];
     assert!(solved.factors.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-6), "{}", solved.factors);
     // At the minimum: Σ c − b·x.
@@ -161,7 +161,7 @@ fn rows_of_every_length_are_solved_as_in_double_precision() {
     let recipe = recipe(d, 1, 0.02, 0.05);
     let by_user = sparse(&dense);
     let y = Array2::from_shape_fn((items, d), |(i, k)| ((i * 31 + k * 17 + i * k) % 101) as f32 / 101.0 - 0.45);
-    let solved = half_step(&Observed::new(&by_user, "user").unwrap(), y.view(), &recipe, None).unwrap();
+    let solved = half_step(&Observed::new(&by_user, "user").unwrap(), y.view(), &recipe, None, None).unwrap();
     let expected = half_step_dense(&dense, &y.mapv(f64::from), &recipe);
     for (row, (ours, expected)) in solved.factors.rows().into_iter().zip(expected.rows()).enumerate() {
         let largest = expected.iter().fold(0f64, |most, x| most.max(x.abs()));
@@ -179,7 +179,7 @@ fn a_row_longer_than_a_piece_is_solved_like_its_halves() {
     let by_user = Csr::new(vec![0, items], (0..items as u32).collect(), vec![ONE; items], items).unwrap();
     let recipe = recipe(1, 1, 0.1, 0.5);
     let y = Array2::from_elem((items, 1), 0.5f32);
-    let solved = half_step(&Observed::new(&by_user, "user").unwrap(), y.view(), &recipe, None).unwrap();
+    let solved = half_step(&Observed::new(&by_user, "user").unwrap(), y.view(), &recipe, None, None).unwrap();
     let n = items as f64;
     let expected = n * 0.5 / (n * 0.25 + 0.5 * n * 0.25 + 0.1 * 1.5 * n);
     assert!((f64::from(solved.factors[[0, 0]]) - expected).abs() < 1e-4 * expected, "{} {expected}", solved.factors);
@@ -317,17 +317,19 @@ fn contradictions_and_negative_weights_are_refused() {
 fn the_observer_sees_every_iteration_and_can_stop() {
     let by_user = sparse(&scattered(20, 20, 3));
     let mut seen = vec![];
-    let fitted = fit_valid(&recipe(4, 3, 0.1, 0.1), &by_user, &by_user.transpose(), None, &mut |now: Iteration| {
-        seen.push(now);
-        ControlFlow::Continue(())
-    })
-    .unwrap();
+    let fitted =
+        fit_valid(&recipe(4, 3, 0.1, 0.1), &by_user, &by_user.transpose(), None, None, &mut |now: Iteration| {
+            seen.push(now);
+            ControlFlow::Continue(())
+        })
+        .unwrap();
     let losses: Vec<_> = seen.iter().filter_map(|now| now.loss.map(|loss| (now.iteration, loss))).collect();
     assert_eq!(losses, [(1, fitted.loss[0]), (2, fitted.loss[1]), (3, fitted.loss[2])]);
     assert!(seen.iter().all(|now| now.iterations == 3) && seen.is_sorted_by_key(|now| now.iteration));
-    let stopped = fit_valid(&recipe(4, 3, 0.1, 0.1), &by_user, &by_user.transpose(), None, &mut |now: Iteration| {
-        if now.iteration == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-    });
+    let stopped =
+        fit_valid(&recipe(4, 3, 0.1, 0.1), &by_user, &by_user.transpose(), None, None, &mut |now: Iteration| {
+            if now.iteration == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
     assert_eq!(stopped.unwrap_err(), Error::Cancelled);
 }
 

@@ -23,7 +23,7 @@ use crate::recipe::ItemAffinity;
 /// # Source
 /// Hu, Koren, Volinsky 2008, eq. 4
 pub fn fold_in(recipe: &ItemAffinity, item_factors: ArrayView2<'_, f32>, histories: &Csr) -> Result<Array2<f32>> {
-    FoldIn::new(recipe, item_factors)?.fold_in(histories)
+    FoldIn::new(recipe, item_factors)?.fold_in(histories, None)
 }
 
 /// Item factors prepared to give user factors, block after block; shared by threads.
@@ -50,10 +50,21 @@ impl FoldIn {
 
     /// User factors for a block of histories, as [`fold_in`].
     ///
+    /// With prior means a user is drawn to its own instead of zero, and one without history gets it as it is. A user
+    /// whose prior mean is all zeros is solved as without one.
+    ///
+    /// # Shapes
+    /// histories: users × items; prior: users × hidden_dimension, from
+    /// [`Attributes::prior_means`](crate::Attributes::prior_means)
     /// # Errors
-    /// as [`fold_in`]
-    pub fn fold_in(&self, histories: &Csr) -> Result<Array2<f32>> {
+    /// as [`fold_in`]; [`Error::Shape`](crate::Error::Shape) and [`Error::NotFinite`](crate::Error::NotFinite) also for
+    /// the prior
+    pub fn fold_in(&self, histories: &Csr, prior: Option<ArrayView2<'_, f32>>) -> Result<Array2<f32>> {
         same_length("histories", self.items, histories.columns())?;
-        Ok(self.fixed.solve(&Observed::new(histories, "user")?, &self.recipe, None)?.factors)
+        if let Some(prior) = &prior {
+            same_length("prior", histories.rows(), prior.nrows())?;
+            same_length("a prior mean", self.recipe.hidden_dimension, prior.ncols())?;
+        }
+        Ok(self.fixed.solve(&Observed::new(histories, "user")?, &self.recipe, prior, None)?.factors)
     }
 }

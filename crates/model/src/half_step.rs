@@ -48,10 +48,12 @@ impl Fixed {
     /// Solves every row exactly.
     ///
     /// Row u minimizes `Σ_i c_ui (1 − x·y_i)² + w₀ Σ_all (x·y_i)² + λ_u |x|²`, so
-    /// `(w₀ YᵀY + λ_u I + Σ_i c_ui y_i y_iᵀ) x = Σ_i c_ui y_i`.
+    /// `(w₀ YᵀY + λ_u I + Σ_i c_ui y_i y_iᵀ) x = Σ_i c_ui y_i`. With a prior mean m the last
+    /// term is `λ_u |x − m|²`, which adds `λ_u m` to the right side.
     ///
     /// # Shapes
-    /// observed: rows × columns; fixed: columns × d; out: rows × d, zeros for a row without observed columns
+    /// observed: rows × columns; fixed: columns × d; prior: rows × d; out: rows × d, the prior mean for a row without
+    /// observed columns, or zeros
     /// # Errors
     /// [`Error::NotPositiveDefinite`] and [`Error::NotFinite`] for the first such row
     /// # Cost
@@ -63,10 +65,16 @@ impl Fixed {
         &self,
         observed: &Observed<'_>,
         recipe: &ItemAffinity,
+        prior: Option<ArrayView2<'_, f32>>,
         iteration: Option<usize>,
     ) -> Result<Solved> {
         let d = self.d;
         let rows = observed.pairs.rows();
+        let means = prior.as_ref().map(|prior| self.along_axes(prior, observed.side)).transpose()?;
+        let mean = |row: usize| {
+            let mean = &means.as_ref()?[row * d..(row + 1) * d];
+            mean.iter().any(|value| *value != 0.0).then_some(mean)
+        };
         let length = |row: usize| observed.pairs.indptr()[row + 1] - observed.pairs.indptr()[row];
         // Longest first, so that no long row is left over at the end.
         #[allow(clippy::cast_possible_truncation)] // a matrix has at most 2³² − 1 rows
@@ -76,7 +84,7 @@ impl Fixed {
         let mut factors = vec![0f32; order.len() * d];
         let mut losses = vec![0f64; order.len()];
         let long = order.partition_point(|row| length(*row as usize) > LONG_ROW);
-        let problem = |row: u32| Problem { fixed: self, observed, recipe, row: row as usize };
+        let problem = |row: u32| Problem { fixed: self, observed, recipe, row: row as usize, mean: mean(row as usize) };
         let failed = |row: u32, failure: Failure| failure.error(observed.side, row as usize, iteration);
 
         for ((row, x), loss) in order[..long].iter().zip(factors.chunks_exact_mut(d)).zip(&mut losses) {
@@ -117,17 +125,40 @@ impl Fixed {
         for (at, row) in order.iter().enumerate() {
             place[*row as usize] = at;
         }
-        let loss = place.iter().filter_map(|at| losses.get(*at)).sum();
+        let mut loss = place.iter().filter_map(|at| losses.get(*at)).sum();
         let factors = self.axes.leave(rows, |row| {
             let at = place[row];
             (at != usize::MAX).then(|| &factors[at * d..(at + 1) * d])
         });
-        let factors = Array2::from_shape_vec((rows, d), factors).map_err(|_| Error::Shape {
+        let mut factors = Array2::from_shape_vec((rows, d), factors).map_err(|_| Error::Shape {
             name: "factors",
             expected: rows * d,
             actual: 0,
         })?;
+        if let Some(prior) = prior {
+            for row in (0..rows).filter(|row| length(*row) == 0) {
+                factors.row_mut(row).assign(&prior.row(row));
+                loss += mean(row).map_or(0.0, |mean| self.unobserved(mean, recipe));
+            }
+        }
         Ok(Solved { factors, loss })
+    }
+
+    /// Prior means along the axes.
+    fn along_axes(&self, prior: &ArrayView2<'_, f32>, side: &'static str) -> Result<Vec<f32>> {
+        let prior = prior.as_standard_layout();
+        let values = prior.as_slice().unwrap_or_default();
+        if let Some(at) = values.iter().position(|value| !value.is_finite()) {
+            let what = if side == "item" { "the prior mean of an item" } else { "the prior mean of a user" };
+            return Err(Error::NotFinite { what, row: at / self.d.max(1), iteration: None });
+        }
+        Ok(self.axes.enter(values))
+    }
+
+    /// `w₀ Σ_all (x·y)²` of a row along the axes.
+    fn unobserved(&self, x: &[f32], recipe: &ItemAffinity) -> f64 {
+        let sum: f64 = x.iter().zip(&self.axes.strengths).map(|(x, strength)| strength * f64::from(*x).powi(2)).sum();
+        f64::from(recipe.unobserved_weight) * sum
     }
 }
 

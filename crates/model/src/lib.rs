@@ -30,6 +30,7 @@
 //! ```
 
 mod als;
+mod attributes;
 mod csr;
 mod error;
 mod evaluate;
@@ -43,12 +44,14 @@ mod queue;
 mod recipe;
 mod row_solve;
 mod rows;
+mod side_information;
 mod top_k;
 mod vocabulary;
 
 pub use ndarray;
 
-pub use als::{Factors, Iteration, fit, refit};
+pub use als::{Factors, Iteration, fit, fit_with, refit};
+pub use attributes::{AttributeColumn, Attributes, Encoding, MOST_DEVIATIONS, SideInformation};
 pub use csr::Csr;
 pub use error::{Error, Result};
 pub use evaluate::{PersonalizeEvaluation, evaluate_personalize};

@@ -42,6 +42,8 @@ pub(crate) struct Workspace {
     diagonal: Vec<f32>,
     right: Vec<f32>,
     sum: Vec<f64>,
+    /// The solution that the prior alone gives, where all observed pairs are left out.
+    expected: Vec<f32>,
 }
 
 impl Workspace {
@@ -52,6 +54,7 @@ impl Workspace {
             diagonal: vec![0f32; d],
             right: vec![0f32; d],
             sum: vec![0f64; d],
+            expected: vec![0f32; d],
         }
     }
 }
@@ -62,6 +65,8 @@ pub(crate) struct Problem<'a> {
     pub(crate) observed: &'a Observed<'a>,
     pub(crate) recipe: &'a ItemAffinity,
     pub(crate) row: usize,
+    /// Where the row's factors are drawn to, along the axes; zero if there is none.
+    pub(crate) mean: Option<&'a [f32]>,
 }
 
 impl Problem<'_> {
@@ -137,6 +142,15 @@ impl Problem<'_> {
 
     fn finish(&self, workspace: &mut Workspace, confidence: &[f32], x: &mut [f32]) -> Result<f64, Failure> {
         let Workspace { system, diagonal, sum, .. } = workspace;
+        let mut all: f64 = confidence.iter().map(|c| f64::from(*c)).sum();
+        if let Some(mean) = self.mean {
+            let pull = self.observed.penalty(self.row, self.recipe);
+            for (sum, mean) in sum.iter_mut().zip(mean) {
+                let mean = f64::from(*mean);
+                *sum += pull * mean;
+                all += pull * mean * mean;
+            }
+        }
         #[allow(clippy::cast_possible_truncation)]
         x.iter_mut().zip(sum.iter()).for_each(|(x, sum)| *x = *sum as f32);
         if !x.iter().all(|x| x.is_finite()) {
@@ -146,14 +160,16 @@ impl Problem<'_> {
         if !system.solve(x) {
             return Err(Failure::NotPositiveDefinite);
         }
-        // At the minimum the quadratic x·Ax − 2 b·x + Σ c is Σ c − b·x.
+        // At the minimum the quadratic x·Ax − 2 b·x + Σ c + λ|m|² is Σ c + λ|m|² − b·x.
         let fitted: f64 = x.iter().zip(sum.iter()).map(|(x, sum)| f64::from(*x) * sum).sum();
-        let all: f64 = confidence.iter().map(|c| f64::from(*c)).sum();
         finite(x, all - fitted)
     }
 
     /// With V the observed factors scaled by √c and by the inverse roots of the shared diagonal D, the solution is
     /// `D^(−1/2) Vᵀ α`, where `(I + V Vᵀ) α = √c`: a system of as many equations as the row has entries.
+    ///
+    /// With a prior mean m the pairs have to explain only what is left of their targets at `p = λ D⁻¹ m`, the solution
+    /// without pairs: the right side is `√c (1 − p·y)`, and the solution is p plus the above.
     fn solve_short(
         &self,
         workspace: &mut Workspace,
@@ -162,13 +178,25 @@ impl Problem<'_> {
         x: &mut [f32],
     ) -> Result<f64, Failure> {
         let (d, n) = (self.fixed.d, columns.len());
-        let Workspace { system, panel, diagonal, right, .. } = workspace;
+        let Workspace { system, panel, diagonal, right, sum, expected } = workspace;
+        // Of the loss, the part that the prior and the unobserved pairs disagree about.
+        let mut loss = 0.0;
+        if let Some(mean) = self.mean {
+            loss = self.expect(diagonal, mean, expected);
+        }
         diagonal.iter_mut().for_each(|entry| *entry = 1.0 / entry.sqrt());
         let (panel, alpha) = (&mut panel[..n * d], &mut right[..n]);
+        let (mean, expected) = (self.mean, &*expected);
         self.gather(columns, panel, |at, y| {
-            alpha[at] = confidence[at].sqrt();
-            y.iter_mut().zip(diagonal.iter()).for_each(|(y, inverse)| *y *= alpha[at] * inverse);
+            let root = confidence[at].sqrt();
+            alpha[at] = match mean {
+                Some(_) => root * (1.0 - dot(expected, y)),
+                None => root,
+            };
+            y.iter_mut().zip(diagonal.iter()).for_each(|(y, inverse)| *y *= root * inverse);
         });
+        // At the minimum the loss is the right side times α, without a difference of large numbers.
+        sum.iter_mut().zip(alpha.iter()).for_each(|(kept, value)| *kept = f64::from(*value));
         system.set_outer(panel, n);
         system.add_diagonal(std::iter::repeat_n(1.0, n));
         if !system.solve(alpha) {
@@ -179,9 +207,26 @@ impl Problem<'_> {
             x.iter_mut().zip(scaled).for_each(|(x, scaled)| *x += alpha * scaled);
         }
         x.iter_mut().zip(diagonal.iter()).for_each(|(x, inverse)| *x *= inverse);
-        // The minimum Σ c − b·x is √c·α here, without a difference of large numbers.
-        let loss = alpha.iter().zip(confidence).map(|(alpha, c)| f64::from(*alpha) * f64::from(*c).sqrt()).sum();
+        if mean.is_some() {
+            x.iter_mut().zip(expected).for_each(|(x, expected)| *x += expected);
+        }
+        loss += alpha.iter().zip(sum.iter()).map(|(alpha, known)| f64::from(*alpha) * known).sum::<f64>();
         finite(x, loss)
+    }
+
+    /// Writes `p = λ D⁻¹ m`, and returns `w₀ Σ_all (p·y)² + λ |p − m|²`, which is `Σ λ m² (D − λ) / D`.
+    fn expect(&self, diagonal: &[f32], mean: &[f32], expected: &mut [f32]) -> f64 {
+        let pull = self.observed.penalty(self.row, self.recipe);
+        let mut loss = 0.0;
+        for ((expected, mean), entry) in expected.iter_mut().zip(mean).zip(diagonal) {
+            let (mean, entry) = (f64::from(*mean), f64::from(*entry));
+            let value = pull * mean / entry;
+            #[allow(clippy::cast_possible_truncation)]
+            let single = value as f32;
+            *expected = single;
+            loss += value * mean * (entry - pull).max(0.0);
+        }
+        loss
     }
 
     /// Copies the factors of some columns into a panel, and hands each to `scale`.
@@ -204,4 +249,15 @@ impl Problem<'_> {
 
 fn finite(x: &[f32], loss: f64) -> Result<f64, Failure> {
     if loss.is_finite() && x.iter().all(|x| x.is_finite()) { Ok(loss) } else { Err(Failure::NotFinite) }
+}
+
+/// Eight sums side by side, which the compiler turns into vector instructions.
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut sums = [0f32; 8];
+    let (a, b) = (a.chunks_exact(8), b.chunks_exact(8));
+    let rest: f32 = a.remainder().iter().zip(b.remainder()).map(|(a, b)| a * b).sum();
+    for (a, b) in a.zip(b) {
+        sums.iter_mut().zip(a.iter().zip(b)).for_each(|(sum, (a, b))| *sum += a * b);
+    }
+    sums.iter().sum::<f32>() + rest
 }
