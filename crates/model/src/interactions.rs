@@ -135,6 +135,16 @@ impl Interactions {
         }
     }
 
+    /// Where the events of each user start, and where those of the last one end.
+    pub(crate) fn indptr(&self) -> &[usize] {
+        &self.indptr
+    }
+
+    /// The times of all events, user by user.
+    pub(crate) fn times(&self) -> &[i64] {
+        &self.time
+    }
+
     /// The oldest and the newest time.
     #[must_use]
     pub fn time_range(&self) -> Option<(i64, i64)> {
@@ -176,9 +186,28 @@ impl Interactions {
         {
             return Err(Error::out_of_range("half_life_seconds", decay.half_life_seconds, "(0, infinity)"));
         }
+        self.weighted_pairs(|history, at| decay.map_or(1.0, |decay| decay.at(history.times[at])))
+    }
+
+    /// The distinct pairs, where an event counts by how many events its user had after it: half after `half_life` of
+    /// them.
+    ///
+    /// # Errors
+    /// as [`Interactions::pairs`]
+    /// # Cost
+    /// as [`Interactions::pairs`]
+    pub fn recent_pairs(&self, half_life: f64) -> Result<Pairs> {
+        if !(half_life.is_finite() && half_life > 0.0) {
+            return Err(Error::out_of_range("half_life", half_life, "(0, infinity)"));
+        }
+        #[allow(clippy::cast_precision_loss)] // a user has fewer than 2³² events
+        self.weighted_pairs(|history, at| (-((history.times.len() - 1 - at) as f64) / half_life).exp2())
+    }
+
+    fn weighted_pairs(&self, factor: impl Fn(&History<'_>, usize) -> f64 + Sync) -> Result<Pairs> {
         let parts: Vec<PairBlock> = blocks(&self.indptr, BLOCK_EVENTS)
             .into_par_iter()
-            .map(|users| self.pair_block(users, decay))
+            .map(|users| self.pair_block(users, &factor))
             .collect::<Result<_>>()?;
         let nnz = parts.iter().map(|part| part.items.len()).sum();
         let mut indptr = Vec::with_capacity(self.indptr.len());
@@ -205,6 +234,11 @@ impl Interactions {
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
         let newest = |events: usize| ((events as f64 * share.clamp(0.0, 1.0) + 1e-9) as usize).min(events);
         self.split(|bounds| bounds.end - newest(bounds.len()))
+    }
+
+    /// Only the events of some users; the vocabularies stay.
+    pub(crate) fn of_users(&self, keep: impl Fn(usize) -> bool) -> Self {
+        self.select(|user| if keep(user) { self.indptr[user]..self.indptr[user + 1] } else { 0..0 })
     }
 
     /// The events before `time`, and those at `time` or later.
@@ -259,7 +293,11 @@ impl Interactions {
             });
     }
 
-    fn pair_block(&self, users: std::ops::Range<usize>, decay: Option<Decay>) -> Result<PairBlock> {
+    fn pair_block(
+        &self,
+        users: std::ops::Range<usize>,
+        factor: &impl Fn(&History<'_>, usize) -> f64,
+    ) -> Result<PairBlock> {
         let mut out = PairBlock::default();
         let mut order: Vec<(u32, u32)> = Vec::new();
         for user in users {
@@ -272,7 +310,7 @@ impl Interactions {
                 let mut sum = 0f64;
                 for &(_, position) in events {
                     let at = position as usize;
-                    sum += f64::from(history.weights[at]) * decay.map_or(1.0, |decay| decay.at(history.times[at]));
+                    sum += f64::from(history.weights[at]) * factor(&history, at);
                 }
                 #[allow(clippy::cast_possible_truncation)]
                 let sum = sum as f32;
@@ -415,6 +453,14 @@ mod tests {
         assert!(matches!(events.pairs(Some(never)), Err(Error::OutOfRange { .. })));
         let extremes = log(&[(0, 0, i64::MIN, 1.0), (0, 1, i64::MAX, 1.0)]);
         assert_eq!(extremes.pairs(Some(decay)).unwrap().by_user.values(), [0.0, 1.0]);
+    }
+
+    #[test]
+    fn an_event_counts_by_how_many_came_after_it() {
+        let events = log(&[(0, 0, 10, 1.0), (0, 1, 20, 4.0), (0, 0, 30, 1.0), (2, 3, 5, 1.0)]);
+        let pairs = events.recent_pairs(1.0).unwrap().by_user;
+        assert_eq!((pairs.row(0), pairs.row(2)), ((&[0, 1][..], &[1.25, 2.0][..]), (&[3][..], &[1.0][..])));
+        assert!(matches!(events.recent_pairs(0.0), Err(Error::OutOfRange { name: "half_life", .. })));
     }
 
     #[test]

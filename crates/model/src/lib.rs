@@ -31,33 +31,47 @@
 
 mod als;
 mod attributes;
+mod clock;
 mod csr;
 mod error;
 mod evaluate;
+mod evaluate_time;
 mod fold_in;
 mod half_step;
+mod hash;
 mod interactions;
 mod linalg;
+mod logistic;
 mod metrics;
 mod observed;
+mod propensity;
 mod queue;
 mod recipe;
 mod row_solve;
 mod rows;
 mod side_information;
+mod terms;
 mod top_k;
+mod train;
 mod vocabulary;
 
 pub use ndarray;
 
 pub use als::{Factors, Iteration, fit, fit_with, refit};
 pub use attributes::{AttributeColumn, Attributes, Encoding, MOST_DEVIATIONS, SideInformation};
+pub use clock::Clock;
 pub use csr::Csr;
 pub use error::{Error, Result};
 pub use evaluate::{PersonalizeEvaluation, evaluate_personalize};
+pub use evaluate_time::{
+    Bucket, Calibration, CalibrationBin, Interval, RANKERS, RankerQuality, TimeEvaluation, TimeProtocol, View,
+    evaluate_time,
+};
 pub use fold_in::{FoldIn, fold_in};
 pub use interactions::{Decay, History, Interactions, Pairs};
 pub use metrics::{PersonalizeMetrics, PersonalizeTally, one_percent};
+pub use propensity::{AFFINITY_FLOOR, LearntFrom, LogOdds, NewPairSlopes, Propensity, Regime, probability};
 pub use recipe::{HIDDEN_DIMENSION_RANGE, ItemAffinity, Setting};
-pub use top_k::{Scored, TopKUsers, dot, score_tile};
+pub use top_k::{Scored, TileLogOdds, TopKUsers, dot, score_tile};
+pub use train::{TrainedModel, train};
 pub use vocabulary::{Vocabulary, VocabularyBuilder};

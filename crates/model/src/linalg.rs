@@ -50,6 +50,34 @@ pub(crate) fn gram(rows: &[f32], d: usize) -> Vec<f64> {
     out
 }
 
+/// Adds the lower triangle of `PᵀP` of a row-major panel to a column-major d × d matrix, in f64 on the calling thread.
+pub(crate) fn add_inner_f64(panel: &[f64], d: usize, out: &mut [f64]) {
+    let panel = MatRef::from_row_major_slice(panel, panel.len() / d, d);
+    let (lower, full) = (BlockStructure::TriangularLower, BlockStructure::Rectangular);
+    let out = MatMut::from_column_major_slice_mut(out, d, d);
+    triangular::matmul(out, lower, Accum::Add, panel.transpose(), full, panel, full, 1f64, Par::Seq);
+}
+
+/// Replaces the right side by the solution of a symmetric system whose lower triangle is given by columns; false if
+/// the matrix is not positive definite. The matrix is overwritten.
+pub(crate) fn solve_f64(matrix: &mut [f64], right: &mut [f64]) -> bool {
+    let d = right.len();
+    let scratch = llt::factor::cholesky_in_place_scratch::<f64>(d, Par::Seq, Default::default());
+    let mut memory = MemBuffer::new(scratch);
+    let lower = MatMut::from_column_major_slice_mut(matrix, d, d);
+    let stack = MemStack::new(&mut memory);
+    if llt::factor::cholesky_in_place(lower, Default::default(), Par::Seq, stack, Default::default()).is_err() {
+        return false;
+    }
+    llt::solve::solve_in_place::<f64, f64>(
+        MatRef::from_column_major_slice(matrix, d, d),
+        MatMut::from_column_major_slice_mut(right, d, 1),
+        Par::Seq,
+        MemStack::new(&mut []),
+    );
+    true
+}
+
 /// The axes of a set of vectors in which their Gram matrix is diagonal.
 pub(crate) struct Axes {
     d: usize,
@@ -257,6 +285,18 @@ mod tests {
         // (1 2)ᵀ(1 2) + (3 4)ᵀ(3 4)
         assert_eq!(gram(&[1., 2., 3., 4.], 2), [10., 14., 14., 20.]);
         assert_eq!(gram(&[], 2), [0.; 4]);
+    }
+
+    #[test]
+    fn a_system_in_double_precision_by_hand() {
+        // (1 2)ᵀ(1 2) + diag(3, 0) = (4 2; 2 4); (4 2; 2 4) x = (8, 10)  =>  x = (1, 2)
+        let mut matrix = [3., 0., 0., 0.];
+        add_inner_f64(&[1., 2.], 2, &mut matrix);
+        assert_eq!([matrix[0], matrix[1], matrix[3]], [4., 2., 4.]);
+        let mut right = [8., 10.];
+        assert!(solve_f64(&mut matrix, &mut right));
+        assert!((right[0] - 1.0).abs() < 1e-14 && (right[1] - 2.0).abs() < 1e-14);
+        assert!(!solve_f64(&mut [1., 1., 1., 1.], &mut [1., 1.]) || !solve_f64(&mut [-1., 0., 0., 1.], &mut [1., 1.]));
     }
 
     #[test]

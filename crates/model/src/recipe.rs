@@ -14,13 +14,15 @@ const ITERATIONS_RANGE: RangeInclusive<usize> = 1..=100;
 const REGULARIZATION_RANGE: RangeInclusive<f32> = 0.0..=10.0;
 const UNOBSERVED_WEIGHT_RANGE: RangeInclusive<f32> = 0.0..=1.0;
 const HALF_LIFE_DAYS_RANGE: RangeInclusive<f64> = 0.01..=36_500.0;
+const HORIZON_DAYS_RANGE: RangeInclusive<f64> = 0.00001..=36_500.0;
 
 /// How users and items are turned into hidden variables whose product says how well they fit.
 ///
 /// What the settings do is stated in [`fit`](crate::fit()) and in [`ItemAffinity::SETTINGS`]. The defaults were chosen
-/// by the precision of segments of 1 % of the users on the last tenth of the events, in time, of two retail logs of one
-/// and two years. A half-life raises it, most for pairs that are new; it lowers the metrics of
-/// [`evaluate_personalize`](crate::evaluate_personalize()), which hold out old events of users who left long ago.
+/// by the precision of segments of 1 % of the users on the last tenth of the events, in time, of two retail logs and
+/// two logs of films: `benches/quality/README.md` has the table. A half-life raises it, most for pairs that are new;
+/// it lowers the metrics of [`evaluate_personalize`](crate::evaluate_personalize()), which hold out old events of users
+/// who left long ago.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ItemAffinity {
@@ -34,6 +36,8 @@ pub struct ItemAffinity {
     pub unobserved_weight: f32,
     /// Days after which an event counts half; none: events never age.
     pub half_life_days: Option<f64>,
+    /// Days that a score looks ahead; none: as long as the newest tenth of the events took.
+    pub horizon_days: Option<f64>,
     /// Where the random start comes from.
     pub seed: u64,
 }
@@ -42,10 +46,11 @@ impl Default for ItemAffinity {
     fn default() -> Self {
         Self {
             hidden_dimension: 149,
-            iterations: 12,
-            regularization: 0.008,
+            iterations: 8,
+            regularization: 0.005,
             unobserved_weight: 0.2,
             half_life_days: Some(365.0),
+            horizon_days: None,
             seed: 1,
         }
     }
@@ -73,10 +78,10 @@ impl ItemAffinity {
             range: "[32, 256]",
             purpose: "Hidden variables per user and per item.",
         },
-        Setting { name: "iterations", default: "12", range: "[1, 100]", purpose: "Rounds of the fit." },
+        Setting { name: "iterations", default: "8", range: "[1, 100]", purpose: "Rounds of the fit." },
         Setting {
             name: "regularization",
-            default: "0.008",
+            default: "0.005",
             range: "[0, 10]",
             purpose: "How strongly factors are drawn to zero, per unit of evidence.",
         },
@@ -91,6 +96,12 @@ impl ItemAffinity {
             default: "365",
             range: "[0.01, 36500] or none",
             purpose: "Days after which an event counts half.",
+        },
+        Setting {
+            name: "horizon_days",
+            default: "none",
+            range: "[0.00001, 36500] or none",
+            purpose: "Days that a score looks ahead; none: the span of the newest tenth of the events.",
         },
         Setting {
             name: "seed",
@@ -109,7 +120,15 @@ impl ItemAffinity {
         inside("iterations", &self.iterations, &ITERATIONS_RANGE)?;
         inside("regularization", &self.regularization, &REGULARIZATION_RANGE)?;
         inside("unobserved_weight", &self.unobserved_weight, &UNOBSERVED_WEIGHT_RANGE)?;
-        self.half_life_days.map_or(Ok(()), |days| inside("half_life_days", &days, &HALF_LIFE_DAYS_RANGE))
+        self.half_life_days.map_or(Ok(()), |days| inside("half_life_days", &days, &HALF_LIFE_DAYS_RANGE))?;
+        self.horizon_days.map_or(Ok(()), |days| inside("horizon_days", &days, &HORIZON_DAYS_RANGE))
+    }
+
+    /// The horizon in whole seconds, at least one; none if the data decide.
+    #[must_use]
+    #[allow(clippy::cast_possible_truncation)] // at most a hundred years
+    pub fn horizon_seconds(&self) -> Option<i64> {
+        self.horizon_days.map(|days| ((days * SECONDS_PER_DAY).round() as i64).max(1))
     }
 
     /// How events age when seen from `as_of`, in epoch seconds; none if they do not.
@@ -145,6 +164,11 @@ mod tests {
                 recipe.half_life_days.map_or("none".into(), |days| days.to_string()),
                 format!("{} or none", interval(&HALF_LIFE_DAYS_RANGE)),
             ),
+            (
+                "horizon_days",
+                recipe.horizon_days.map_or("none".into(), |days| days.to_string()),
+                format!("{} or none", interval(&HORIZON_DAYS_RANGE)),
+            ),
             ("seed", recipe.seed.to_string(), interval(&(u64::MIN..=u64::MAX))),
         ];
         // Naming every field makes a new setting without a row a compile error.
@@ -154,6 +178,7 @@ mod tests {
             regularization: _,
             unobserved_weight: _,
             half_life_days: _,
+            horizon_days: _,
             seed: _,
         } = recipe;
         let stated: Vec<_> = ItemAffinity::SETTINGS
@@ -179,5 +204,6 @@ mod tests {
         assert_eq!(refused(|r| r.regularization = f32::NAN), says("regularization must be in [0, 10], got NaN"));
         assert_eq!(refused(|r| r.unobserved_weight = -0.5), says("unobserved_weight must be in [0, 1], got -0.5"));
         assert_eq!(refused(|r| r.half_life_days = Some(0.0)), says("half_life_days must be in [0.01, 36500], got 0"));
+        assert_eq!(refused(|r| r.horizon_days = Some(-1.0)), says("horizon_days must be in [0.00001, 36500], got -1"));
     }
 }

@@ -4,11 +4,18 @@ use std::cmp::Ordering;
 
 use ndarray::{ArrayView1, ArrayView2};
 
+use crate::csr::Csr;
 use crate::error::{Error, Result, same_length};
 use crate::linalg::product_of_rows;
+use crate::propensity::{AFFINITY_FLOOR, NewPairSlopes, probability};
 
 /// Scores compared at once before any of them is looked at; then the same for fewer of them.
 const LANES: [usize; 2] = [64, 8];
+
+/// What the line is lowered by, in log-odds: more than rounding in f32 can raise it.
+const LINE_SLACK: f32 = 1e-3;
+/// The tangent touches the logarithm at this affinity or above.
+const LEAST_TANGENT: f32 = 0.01;
 
 /// A user with a score.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,11 +53,30 @@ pub struct TopKUsers {
 }
 
 /// The candidates of one item, in no order.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Candidates {
     kept: Vec<Scored>,
     /// The k-th best at the last pruning: who does not rank before it will never be among the best k.
     threshold: Option<Scored>,
+    /// An affinity near those of the candidates at the threshold.
+    near: f32,
+}
+
+impl Default for Candidates {
+    fn default() -> Self {
+        Self { kept: Vec::new(), threshold: None, near: 0.1 }
+    }
+}
+
+/// What turns the affinities of a tile of new pairs into probabilities.
+#[derive(Clone, Copy, Debug)]
+pub struct TileLogOdds<'a> {
+    /// How affinity counts.
+    pub slopes: NewPairSlopes,
+    /// What each user of the tile adds.
+    pub users: &'a [f32],
+    /// What each item adds.
+    pub items: &'a [f32],
 }
 
 impl TopKUsers {
@@ -79,6 +105,71 @@ impl TopKUsers {
         {
             if !candidates.push(self.k, scores, user_index) {
                 return Err(Error::NotFinite { what: "a score", row, iteration: None });
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the affinities of some users for all items, as the probabilities of new pairs. A user must not come twice.
+    ///
+    /// Pairs with history are passed over: [`TopKUsers::push_repeat_pairs`] takes them.
+    ///
+    /// # Shapes
+    /// affinities: items × users, row-major; user_index: users, ascending; history: items × all users
+    /// # Errors
+    /// [`Error::Shape`]; [`Error::NotFinite`] with the row of the item for NaN or +∞
+    /// # Cost
+    /// For most pairs one multiply-add and one comparison, with a line that lies above the log-odds: the logarithm is
+    /// concave, so that its tangent at any affinity does. Only pairs above the line are scored in full.
+    pub fn push_new_pairs(
+        &mut self,
+        affinities: &[f32],
+        user_index: &[u32],
+        log_odds: TileLogOdds<'_>,
+        history: &Csr,
+    ) -> Result<()> {
+        same_length("affinities", self.candidates.len() * user_index.len(), affinities.len())?;
+        same_length("the log-odds of users", user_index.len(), log_odds.users.len())?;
+        same_length("the log-odds of items", self.candidates.len(), log_odds.items.len())?;
+        same_length("history", self.candidates.len(), history.rows())?;
+        if self.k == 0 || user_index.is_empty() {
+            return Ok(());
+        }
+        for (row, (candidates, affinities)) in
+            self.candidates.iter_mut().zip(affinities.chunks_exact(user_index.len())).enumerate()
+        {
+            let seen = history.row(row).0;
+            if !candidates.push_new_pairs(self.k, affinities, user_index, log_odds, log_odds.items[row], seen) {
+                return Err(Error::NotFinite { what: "an affinity", row, iteration: None });
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the pairs with history of some users, whose log-odds are known as a whole. A user must not come twice.
+    ///
+    /// # Shapes
+    /// user_index: users, ascending; history: items × all users, values: log-odds
+    /// # Errors
+    /// [`Error::Shape`]; [`Error::NotFinite`] with the row of the item for log-odds of NaN
+    /// # Cost
+    /// one exponential per pair with history of these users
+    pub fn push_repeat_pairs(&mut self, user_index: &[u32], history: &Csr) -> Result<()> {
+        same_length("history", self.candidates.len(), history.rows())?;
+        let (Some(first), Some(last)) = (user_index.first(), user_index.last()) else { return Ok(()) };
+        let gapless = (last - first) as usize == user_index.len() - 1;
+        for (row, candidates) in self.candidates.iter_mut().enumerate() {
+            let (users, log_odds) = history.row(row);
+            let from = users.partition_point(|user| user < first);
+            let to = users.partition_point(|user| user <= last);
+            for (user, log_odds) in users[from..to].iter().zip(&log_odds[from..to]) {
+                if log_odds.is_nan() {
+                    return Err(Error::NotFinite { what: "the log-odds", row, iteration: None });
+                }
+                if gapless || user_index.binary_search(user).is_ok() {
+                    let scored = Scored { score: probability(f64::from(*log_odds)), user_index: *user };
+                    candidates.offer(self.k, scored, None);
+                }
             }
         }
         Ok(())
@@ -120,6 +211,69 @@ impl Candidates {
         true
     }
 
+    /// False if an affinity is not finite.
+    fn push_new_pairs(
+        &mut self,
+        k: usize,
+        affinities: &[f32],
+        user_index: &[u32],
+        tile: TileLogOdds<'_>,
+        item: f32,
+        seen: &[u32],
+    ) -> bool {
+        let mut line = self.line(tile.slopes, item);
+        let columns = affinities.chunks(LANES[0]).zip(user_index.chunks(LANES[0])).zip(tile.users.chunks(LANES[0]));
+        for ((affinities, users), user_log_odds) in columns {
+            if !line.any_reaches(affinities, user_log_odds) {
+                continue;
+            }
+            for ((affinity, user), user_log_odds) in affinities.iter().zip(users).zip(user_log_odds) {
+                if !line.any_reaches(&[*affinity], &[*user_log_odds]) {
+                    continue;
+                }
+                if !(affinity.is_finite() || *affinity == f32::NEG_INFINITY) {
+                    return false;
+                }
+                if seen.binary_search(user).is_ok() {
+                    continue;
+                }
+                let score = probability(tile.slopes.log_odds(*affinity, *user_log_odds, item));
+                if self.offer(k, Scored { score, user_index: *user }, Some(*affinity)) {
+                    line = self.line(tile.slopes, item);
+                }
+            }
+        }
+        true
+    }
+
+    /// The line above the log-odds of new pairs that touches them at an affinity near the threshold.
+    #[allow(clippy::cast_possible_truncation)]
+    fn line(&self, slopes: NewPairSlopes, item: f32) -> Line {
+        let Some(threshold) = self.threshold else { return Line { slope: 0.0, least: f32::NEG_INFINITY } };
+        // A score that rounds to the threshold lies above the number below it.
+        let below = f64::from(threshold.score.next_down()).max(0.0);
+        let least = (below / (1.0 - below)).ln() - f64::from(item);
+        let tangent = f64::from(slopes.log_affinity) * (f64::from(self.near).ln() - 1.0);
+        Line { slope: slopes.affinity + slopes.log_affinity / self.near, least: (least - tangent) as f32 - LINE_SLACK }
+    }
+
+    /// Takes one candidate; whether the threshold moved.
+    fn offer(&mut self, k: usize, new: Scored, affinity: Option<f32>) -> bool {
+        if self.threshold.is_some_and(|threshold| !new.rank(&threshold).is_lt()) {
+            return false;
+        }
+        self.kept.push(new);
+        if let Some(affinity) = affinity {
+            // What is offered now is close to the threshold; a slow mean of it serves as the place of the tangent.
+            self.near += 0.1 * (affinity.max(LEAST_TANGENT) - self.near);
+        }
+        if self.kept.len() >= k.saturating_mul(2) {
+            self.prune(k);
+            return true;
+        }
+        false
+    }
+
     fn any_reaches(&self, scores: &[f32]) -> bool {
         self.threshold.is_none_or(|threshold| any_reaches(scores, threshold.score))
     }
@@ -148,6 +302,27 @@ impl Candidates {
             self.threshold = Some(*threshold);
             self.kept.truncate(k);
         }
+    }
+}
+
+/// A line over the affinities of an item: what stays below it cannot reach the threshold.
+#[derive(Clone, Copy)]
+struct Line {
+    slope: f32,
+    least: f32,
+}
+
+impl Line {
+    /// Whether any pair lies on or above the line; true for NaN. No branch inside, so that it becomes vector code.
+    #[inline]
+    #[allow(clippy::neg_cmp_op_on_partial_ord)] // NaN must count
+    fn any_reaches(self, affinities: &[f32], users: &[f32]) -> bool {
+        let reaches = |affinity: f32, user: f32| {
+            let floored = if affinity < AFFINITY_FLOOR { AFFINITY_FLOOR } else { affinity };
+            !(self.slope * floored + user < self.least)
+        };
+        let pairs = affinities.iter().zip(users);
+        pairs.fold(0u32, |any, (affinity, user)| any | u32::from(reaches(*affinity, *user))) != 0
     }
 }
 

@@ -1,0 +1,128 @@
+//! The moments of a training: when it looks, how far ahead, and which window it learns from.
+
+use crate::interactions::Interactions;
+
+/// The share of the newest events whose time span is the horizon when none is named.
+const NEWEST_SHARE: f64 = 0.1;
+/// The share of the events that must lie before the held-out window: a model of less says little about one of all.
+const LEAST_BEFORE: f64 = 0.75;
+
+/// The moment from which a model looks ahead, and how far.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Clock {
+    /// Epoch seconds: events before it are known, those from it on are foreseen.
+    pub as_of: i64,
+    /// Seconds that are foreseen, at least 1.
+    pub horizon: i64,
+}
+
+/// The window at the end of the known events that coefficients are learnt from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct HeldOut {
+    /// Features come from the events before `clock.as_of`, labels from those at it or later.
+    pub(crate) clock: Clock,
+    /// Whether the window is shorter than the horizon, because too few events would lie before it.
+    pub(crate) shortened: bool,
+}
+
+impl Clock {
+    /// The clock of a training on these events, which looks ahead from right after the newest of them.
+    ///
+    /// Without a horizon it is the time in which the newest tenth of the events happened. "Right after" is one step of
+    /// the resolution of the times, so that days are followed by the next day, and seconds by the next second. None
+    /// without events.
+    #[must_use]
+    pub fn of(interactions: &Interactions, horizon: Option<i64>) -> Option<Self> {
+        let times = sorted_times(interactions);
+        let newest = *times.last()?;
+        let as_of = newest.saturating_add(resolution(&times));
+        let horizon = horizon.unwrap_or_else(|| as_of.saturating_sub(at_share(&times, 1.0 - NEWEST_SHARE))).max(1);
+        Some(Self { as_of, horizon })
+    }
+
+    /// The held-out window before this clock: as long as the horizon if enough events lie before it, else as long as
+    /// they allow. None when nothing can be held out.
+    pub(crate) fn held_out(self, interactions: &Interactions) -> Option<HeldOut> {
+        let times = sorted_times(interactions);
+        let first = *times.first()?;
+        let wanted = self.as_of.saturating_sub(self.horizon);
+        let earliest = at_share(&times, LEAST_BEFORE);
+        let from = wanted.max(earliest);
+        let before_any = from > first && from < self.as_of && times.last().is_some_and(|newest| *newest >= from);
+        let clock = Self { as_of: from, horizon: self.horizon };
+        before_any.then_some(HeldOut { clock, shortened: from > wanted })
+    }
+}
+
+fn sorted_times(interactions: &Interactions) -> Vec<i64> {
+    use rayon::prelude::*;
+    let mut times = interactions.times().to_vec();
+    times.par_sort_unstable();
+    times
+}
+
+/// The time below which this share of the events lies.
+fn at_share(sorted: &[i64], share: f64) -> i64 {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+    let position = (sorted.len().saturating_sub(1) as f64 * share) as usize;
+    sorted.get(position).copied().unwrap_or_default()
+}
+
+/// The largest step, of at most a day, that all distances between times are multiples of.
+fn resolution(sorted: &[i64]) -> i64 {
+    const DAY: i64 = 86_400;
+    let mut step = 0i64;
+    for pair in sorted.windows(2) {
+        step = gcd(step, pair[1].saturating_sub(pair[0]));
+        if step == 1 {
+            break;
+        }
+    }
+    if step == 0 { 1 } else { gcd(step, DAY) }
+}
+
+fn gcd(a: i64, b: i64) -> i64 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::vocabulary::Vocabulary;
+
+    fn at(times: &[i64]) -> Interactions {
+        let one = || Vocabulary::from_sorted(["a"]).unwrap();
+        let n = times.len();
+        Interactions::new(one(), one(), vec![0; n], vec![0; n], times.to_vec(), vec![1.0; n]).unwrap()
+    }
+
+    #[test]
+    fn the_horizon_is_the_span_of_the_newest_tenth() {
+        let times: Vec<i64> = (0..101).map(|n| 1_000 + n * 7).collect();
+        // The times are 7 seconds apart, and 7 does not divide a day.
+        assert_eq!(Clock::of(&at(&times), None), Some(Clock { as_of: 1_701, horizon: 71 }));
+        assert_eq!(Clock::of(&at(&times), Some(5)), Some(Clock { as_of: 1_701, horizon: 5 }));
+        assert_eq!(Clock::of(&at(&[]), None), None);
+    }
+
+    #[test]
+    fn days_are_followed_by_the_next_day() {
+        let days: Vec<i64> = (0..20).map(|n| n * 86_400).collect();
+        assert_eq!(Clock::of(&at(&days), None).unwrap().as_of, 20 * 86_400);
+        let weeks: Vec<i64> = (0..20).map(|n| n * 7 * 86_400).collect();
+        assert_eq!(Clock::of(&at(&weeks), None).unwrap().as_of, (19 * 7 + 1) * 86_400);
+        assert_eq!(Clock::of(&at(&[60, 120, 300]), None).unwrap().as_of, 360);
+    }
+
+    #[test]
+    fn the_window_is_a_horizon_long_if_enough_lies_before_it() {
+        let events = at(&(0..101).collect::<Vec<_>>());
+        let clock = |horizon| Clock { as_of: 101, horizon };
+        let held_out = |horizon| clock(horizon).held_out(&events).unwrap();
+        assert_eq!(held_out(10), HeldOut { clock: Clock { as_of: 91, horizon: 10 }, shortened: false });
+        assert_eq!(held_out(90), HeldOut { clock: Clock { as_of: 75, horizon: 90 }, shortened: true });
+        assert_eq!(clock(10).held_out(&at(&[5, 5, 5])), None);
+        assert_eq!(clock(10).held_out(&at(&[])), None);
+    }
+}

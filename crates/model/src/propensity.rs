@@ -1,0 +1,394 @@
+//! The propensity: how probable it is that a user interacts with an item within the horizon.
+//!
+//! An affinity tells which items suit a user, not which users come to the shop at all. Two users are comparable only
+//! by affinity × intensity (Ma, Liu, Deoras, *Bridging Recommendation and Marketing via Recurrent Intensity Modeling*,
+//! ICLR 2022), so the score is the probability
+//! ```text
+//! P(u interacts with i within the horizon) = sigmoid(b_r + w_r · terms(u, i))        r = new | repeat pair
+//! ```
+//! over affinity, affinity for all items together, activity of the user, popularity of the item and, for pairs with
+//! history, their own events. Both regimes are logistic regressions on a held-out window; see [`fit`](self::fit()).
+
+use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Clock;
+use crate::csr::Csr;
+use crate::error::{Result, same_length};
+use crate::interactions::{History, Interactions};
+use crate::logistic::Logistic;
+use crate::terms::{
+    ITEM_TERM_NAMES, ITEM_TERMS, MASS, PAIR_TERM_NAMES, PAIR_TERMS, Terms, USER_TERM_NAMES, USER_TERMS, user_blocks,
+};
+
+mod fit;
+mod sample;
+
+pub(crate) use fit::{Known, fit, recent_user_factors};
+
+/// The least affinity whose logarithm is told apart.
+pub const AFFINITY_FLOOR: f32 = 1e-4;
+/// The least affinity for all items together whose logarithm is told apart.
+const MASS_FLOOR: f32 = 1e-3;
+/// Log-odds of what has never been seen to happen: a probability of 1e-13.
+const NEVER: f32 = -30.0;
+/// Log-odds where nothing is known: one in a hundred.
+const UNKNOWN: f64 = -4.6;
+/// Terms that every pair has: affinity, its logarithm, those of the user and of the item.
+const NEW_TERMS: usize = 2 + USER_TERMS + ITEM_TERMS;
+/// Terms of a pair with history that also enter as products with each other.
+const CROSSED: usize = 15;
+/// Terms of a pair with history.
+const REPEAT_TERMS: usize = NEW_TERMS + PAIR_TERMS + CROSSED * (CROSSED + 1) / 2;
+
+/// A propensity model: everything that turns affinities and histories into probabilities.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Propensity {
+    /// Seconds that a score looks ahead.
+    pub horizon_seconds: i64,
+    /// The window that the coefficients were learnt from, none if nothing could be held out.
+    pub window: Option<LearntFrom>,
+    /// Users are folded in with a history in which an event counts half after so many later events of the user; none:
+    /// with the recipe's half-life in days.
+    pub user_half_life_events: Option<f64>,
+    /// Pairs without earlier interaction.
+    pub new_pairs: Regime,
+    /// Pairs with one.
+    pub repeat_pairs: Regime,
+}
+
+/// The held-out window of a propensity model.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LearntFrom {
+    /// Epoch seconds: events before it were features, those from it on labels.
+    pub from: i64,
+    /// Epoch seconds at which the window ends.
+    pub until: i64,
+    /// Whether the window is shorter than the horizon, so that probabilities were scaled up by the ratio.
+    pub shortened: bool,
+}
+
+/// How the pairs of one kind get their log-odds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Regime {
+    /// No such pair was seen to interact in the window: it never will.
+    Never,
+    /// Too few were seen to tell pairs apart: all have the same probability. New pairs are still ordered by affinity.
+    Prior {
+        /// Log-odds of the share that did.
+        log_odds: f64,
+    },
+    /// A logistic regression.
+    Fitted {
+        /// Log-odds when all terms are 0.
+        intercept: f64,
+        /// One coefficient for each of [`Regime::term_names`].
+        coefficients: Vec<f64>,
+        /// The penalty, on standardized terms.
+        ridge: f64,
+        /// Pairs of this kind that did interact in the window.
+        positives: u64,
+        /// Pairs of this kind in all.
+        pairs: u64,
+    },
+}
+
+/// Log-odds of new pairs, apart from the affinity: `z = affinity·s + log_affinity·ln(max(s, floor)) + user + item`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NewPairSlopes {
+    /// Log-odds per unit of affinity, at least 0.
+    pub affinity: f32,
+    /// Log-odds per unit of the logarithm of affinity, at least 0.
+    pub log_affinity: f32,
+}
+
+/// Log-odds at a moment, ready for ranking.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogOdds {
+    /// How affinity counts for a new pair.
+    pub slopes: NewPairSlopes,
+    /// What each user adds to the log-odds of a new pair, intercept included.
+    pub users: Vec<f32>,
+    /// What each item adds to the log-odds of a new pair.
+    pub items: Vec<f32>,
+    /// users × items: the whole log-odds of each pair with history.
+    pub repeat: Csr,
+}
+
+impl NewPairSlopes {
+    /// The log-odds of a new pair.
+    #[must_use]
+    pub fn log_odds(self, affinity: f32, user: f32, item: f32) -> f64 {
+        f64::from(self.affinity) * f64::from(affinity)
+            + f64::from(self.log_affinity) * f64::from(affinity.max(AFFINITY_FLOOR)).ln()
+            + f64::from(user)
+            + f64::from(item)
+    }
+}
+
+/// The probability that some log-odds stand for, as it stands in a segment.
+#[must_use]
+#[allow(clippy::cast_possible_truncation)] // the nearest f32 is what is meant
+pub fn probability(log_odds: f64) -> f32 {
+    crate::logistic::sigmoid(log_odds) as f32
+}
+
+impl Regime {
+    /// Names of the terms of new pairs, in the order of their coefficients.
+    #[must_use]
+    pub fn new_pair_term_names() -> Vec<String> {
+        let mut names = vec!["affinity".to_owned(), "log affinity".to_owned()];
+        names.extend(USER_TERM_NAMES.iter().chain(&ITEM_TERM_NAMES).map(|name| (*name).to_owned()));
+        names
+    }
+
+    /// Names of the terms of pairs with history, in the order of their coefficients.
+    #[must_use]
+    pub fn repeat_pair_term_names() -> Vec<String> {
+        let mut names = Self::new_pair_term_names();
+        names.extend(PAIR_TERM_NAMES.iter().map(|name| (*name).to_owned()));
+        let crossed = crossed(&std::array::from_fn::<_, { NEW_TERMS + PAIR_TERMS }, _>(|at| at));
+        for (at, left) in crossed.iter().enumerate() {
+            names.extend(
+                crossed[..=at].iter().map(|right| format!("{} × {}", names[*left], names[*right])).collect::<Vec<_>>(),
+            );
+        }
+        names
+    }
+
+    fn fitted(fit: Logistic, ridge: f64, positives: u64, pairs: u64) -> Self {
+        let Logistic { intercept, coefficients } = fit;
+        Self::Fitted { intercept, coefficients, ridge, positives, pairs }
+    }
+}
+
+/// The terms that enter as products, out of all linear ones.
+fn crossed<T: Copy>(linear: &[T; NEW_TERMS + PAIR_TERMS]) -> [T; CROSSED] {
+    const USER: usize = 2;
+    const ITEM: usize = USER + USER_TERMS;
+    const PAIR: usize = ITEM + ITEM_TERMS;
+    let at = |index: usize| linear[index];
+    [
+        at(1),
+        at(USER + 2),
+        at(USER + 3),
+        at(USER + 4),
+        at(USER + 5),
+        at(USER + 6),
+        at(ITEM),
+        at(ITEM + 1),
+        at(PAIR),
+        at(PAIR + 1),
+        at(PAIR + 2),
+        at(PAIR + 3),
+        at(PAIR + 4),
+        at(PAIR + 5),
+        at(PAIR + 6),
+    ]
+}
+
+fn new_terms(affinity: f32, user: &[f64], item: &[f64], out: &mut [f64; NEW_TERMS]) {
+    out[0] = f64::from(affinity);
+    out[1] = f64::from(affinity.max(AFFINITY_FLOOR)).ln();
+    out[2..2 + USER_TERMS].copy_from_slice(user);
+    out[2 + USER_TERMS..].copy_from_slice(item);
+}
+
+fn repeat_terms(affinity: f32, user: &[f64], item: &[f64], pair: &[f64; PAIR_TERMS], out: &mut [f64; REPEAT_TERMS]) {
+    let mut new = [0.0; NEW_TERMS];
+    new_terms(affinity, user, item, &mut new);
+    let mut linear = [0.0; NEW_TERMS + PAIR_TERMS];
+    linear[..NEW_TERMS].copy_from_slice(&new);
+    linear[NEW_TERMS..].copy_from_slice(pair);
+    out[..linear.len()].copy_from_slice(&linear);
+    let crossed = crossed(&linear);
+    let mut at = linear.len();
+    for (count, left) in crossed.iter().enumerate() {
+        for right in &crossed[..=count] {
+            out[at] = left * right;
+            at += 1;
+        }
+    }
+}
+
+/// The logarithm of each user's affinity for all items together.
+fn mass(user_factors: ArrayView2<'_, f32>, item_factors: ArrayView2<'_, f32>) -> Vec<f64> {
+    // Added in f64, so that the order of items cannot show.
+    let sum = item_factors.mapv(f64::from).sum_axis(Axis(0)).mapv(to_f32);
+    let of = |user: usize| f64::from(affinity(user_factors.row(user), sum.view()).max(MASS_FLOOR)).ln();
+    (0..user_factors.nrows()).into_par_iter().map(of).collect()
+}
+
+/// The affinity of one pair, added in eight lanes: for terms, not for scores that must agree bit by bit.
+fn affinity(user: ArrayView1<'_, f32>, item: ArrayView1<'_, f32>) -> f32 {
+    let (user, item) = (user.as_slice().unwrap_or_default(), item.as_slice().unwrap_or_default());
+    let mut lanes = [0f32; 8];
+    let (users, items) = (user.chunks_exact(8), item.chunks_exact(8));
+    let rest: f32 = users.remainder().iter().zip(items.remainder()).map(|(x, y)| x * y).sum();
+    for (x, y) in users.zip(items) {
+        lanes.iter_mut().zip(x.iter().zip(y)).for_each(|(lane, (x, y))| *lane += x * y);
+    }
+    lanes.iter().sum::<f32>() + rest
+}
+
+#[allow(clippy::cast_possible_truncation)]
+fn to_f32(value: f64) -> f32 {
+    value as f32
+}
+
+impl Propensity {
+    /// A propensity that knows nothing but affinity: what is left when nothing can be held out to learn from.
+    pub(crate) fn unlearnt(horizon_seconds: i64) -> Self {
+        let prior = Regime::Prior { log_odds: UNKNOWN };
+        Self {
+            horizon_seconds,
+            window: None,
+            user_half_life_events: None,
+            new_pairs: prior.clone(),
+            repeat_pairs: prior,
+        }
+    }
+
+    /// What a person should know before they trust the probabilities; empty when there is nothing to say.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let mut out = Vec::new();
+        let Some(window) = self.window else {
+            out.push(
+                "no time could be held out to learn probabilities from: scores order users by affinity alone".into(),
+            );
+            return out;
+        };
+        if window.shortened {
+            out.push(format!(
+                "the horizon of {} s is long for this history: probabilities were learnt from {} s and scaled up",
+                self.horizon_seconds,
+                window.until.saturating_sub(window.from)
+            ));
+        }
+        for (regime, pairs, effect) in [
+            (&self.new_pairs, "pairs without history", "they are ordered by affinity alone"),
+            (&self.repeat_pairs, "pairs with history", "they all have the same probability"),
+        ] {
+            match regime {
+                Regime::Never => out
+                    .push(format!("no {pairs} interacted in the held-out window: their probability is taken as never")),
+                Regime::Prior { .. } => {
+                    out.push(format!("too few {pairs} interacted in the held-out window: {effect}"))
+                }
+                Regime::Fitted { .. } => (),
+            }
+        }
+        out
+    }
+
+    /// The terms of a moment, with the mass of affinity filled in.
+    fn terms(known: &Interactions, clock: Clock, users: ArrayView2<'_, f32>, items: ArrayView2<'_, f32>) -> Terms {
+        let mut terms = Terms::new(known, clock);
+        terms.set_mass(&mass(users, items));
+        terms
+    }
+
+    /// Log-odds of all pairs as they stand at `as_of`, in a form that ranks quickly.
+    ///
+    /// # Shapes
+    /// user_factors: users × d, item_factors: items × d, both in the order of `known`
+    /// # Units
+    /// as_of: epoch seconds, after all events of `known`
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) for factors of others
+    /// # Cost
+    /// pairs with history × (d + 200) multiply-adds, on all threads of the current rayon pool; 8 bytes a pair
+    pub fn log_odds(
+        &self,
+        known: &Interactions,
+        as_of: i64,
+        user_factors: ArrayView2<'_, f32>,
+        item_factors: ArrayView2<'_, f32>,
+    ) -> Result<LogOdds> {
+        same_length("user_factors", known.users().len(), user_factors.nrows())?;
+        same_length("item_factors", known.items().len(), item_factors.nrows())?;
+        same_length("a user factor", item_factors.ncols(), user_factors.ncols())?;
+        let clock = Clock { as_of, horizon: self.horizon_seconds.max(1) };
+        let terms = Self::terms(known, clock, user_factors, item_factors);
+        let (slopes, users, items) = self.new_pairs.new_log_odds(&terms);
+        let repeat = self.repeat_pairs.repeat_log_odds(known, &terms, user_factors, item_factors)?;
+        Ok(LogOdds { slopes, users, items, repeat })
+    }
+}
+
+impl Regime {
+    fn new_log_odds(&self, terms: &Terms) -> (NewPairSlopes, Vec<f32>, Vec<f32>) {
+        let constant = |log_odds: f32| {
+            let slopes = NewPairSlopes { affinity: 1.0, log_affinity: 0.0 };
+            (slopes, vec![log_odds; terms.users.nrows()], vec![0.0; terms.items.nrows()])
+        };
+        match self {
+            Self::Never => constant(NEVER),
+            Self::Prior { log_odds } => constant(to_f32(*log_odds)),
+            Self::Fitted { intercept, coefficients, .. } => {
+                let (user, item) = coefficients[2..NEW_TERMS].split_at(USER_TERMS);
+                let rows = |terms: &Array2<f64>, start: f64, coefficients: &[f64]| -> Vec<f32> {
+                    let row = |row: ndarray::ArrayView1<'_, f64>| {
+                        start + row.iter().zip(coefficients).map(|(x, c)| x * c).sum::<f64>()
+                    };
+                    terms.rows().into_iter().map(|terms| to_f32(row(terms))).collect()
+                };
+                let slopes = NewPairSlopes { affinity: to_f32(coefficients[0]), log_affinity: to_f32(coefficients[1]) };
+                (slopes, rows(&terms.users, *intercept, user), rows(&terms.items, 0.0, item))
+            }
+        }
+    }
+
+    fn repeat_log_odds(
+        &self,
+        known: &Interactions,
+        terms: &Terms,
+        user_factors: ArrayView2<'_, f32>,
+        item_factors: ArrayView2<'_, f32>,
+    ) -> Result<Csr> {
+        let of_pair = |user: usize, item: u32, pair: &[f64; PAIR_TERMS]| match self {
+            Self::Never => NEVER,
+            Self::Prior { log_odds } => to_f32(*log_odds),
+            Self::Fitted { intercept, coefficients, .. } => {
+                let affinity = affinity(user_factors.row(user), item_factors.row(item as usize));
+                let (users, items) = (terms.users.row(user), terms.items.row(item as usize));
+                let mut features = [0.0; REPEAT_TERMS];
+                let (users, items) = (users.as_slice().unwrap_or_default(), items.as_slice().unwrap_or_default());
+                repeat_terms(affinity, users, items, pair, &mut features);
+                to_f32(*intercept + features.iter().zip(coefficients).map(|(x, c)| x * c).sum::<f64>())
+            }
+        };
+        let blocks: Vec<(Vec<usize>, Vec<u32>, Vec<f32>)> = user_blocks(known)
+            .into_par_iter()
+            .map(|users| {
+                let (mut ends, mut items, mut values) = (Vec::with_capacity(users.len()), Vec::new(), Vec::new());
+                for user in users {
+                    let history: History<'_> = known.history(user);
+                    terms.pairs(&history, |item, pair| {
+                        items.push(item);
+                        values.push(of_pair(user, item, pair));
+                    });
+                    ends.push(items.len());
+                }
+                (ends, items, values)
+            })
+            .collect();
+        let (mut indptr, mut indices, mut values) = (vec![0], Vec::new(), Vec::new());
+        for (ends, items, log_odds) in blocks {
+            let start = indices.len();
+            indptr.extend(ends.iter().map(|end| start + end));
+            indices.extend(items);
+            values.extend(log_odds);
+        }
+        Csr::new(indptr, indices, values, known.items().len())
+    }
+}
+
+const _: () = assert!(MASS == USER_TERMS - 1);
+
+#[cfg(test)]
+#[path = "propensity_tests.rs"]
+mod tests;

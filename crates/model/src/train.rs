@@ -1,0 +1,97 @@
+//! The whole training: factors, a propensity learnt from a held-out window, and the log-odds of now.
+
+use std::ops::ControlFlow;
+
+use ndarray::Array2;
+
+use crate::als::{Factors, Iteration, fit_with};
+use crate::attributes::SideInformation;
+use crate::clock::Clock;
+use crate::error::Result;
+use crate::interactions::Interactions;
+use crate::propensity::{self, Known, LogOdds, Propensity, recent_user_factors};
+use crate::recipe::ItemAffinity;
+
+/// Iterations that carry the factors from the held-out moment to now.
+const REFIT_ITERATIONS: usize = 3;
+
+/// A trained model: all that ranking needs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrainedModel {
+    /// When it looks from, and how far.
+    pub clock: Clock,
+    /// The hidden variables, from all events.
+    pub factors: Factors,
+    /// How affinities and histories become probabilities.
+    pub propensity: Propensity,
+    /// The log-odds of users, items and pairs with history at the clock's moment.
+    pub log_odds: LogOdds,
+}
+
+/// Trains on interactions.
+///
+/// The factors are fitted to the events before a held-out window, the propensity is learnt from the window, and a few
+/// more iterations then carry the factors over to all events. So the coefficients have seen only what came before the
+/// events that they foresee.
+///
+/// # Shapes
+/// side: one row of attributes per item and per user
+/// # Units
+/// clock: when the model looks from and how far; without one, [`Clock::of`] with the recipe's horizon
+/// # Errors
+/// those of [`fit`](crate::fit())
+/// # Cost
+/// that of `iterations + 3` iterations of the fit, and of the propensity: a few passes over the history, and logistic
+/// regressions on a bounded sample
+pub fn train(
+    recipe: &ItemAffinity,
+    interactions: &Interactions,
+    side: Option<&SideInformation>,
+    clock: Option<Clock>,
+    observer: &mut dyn FnMut(Iteration) -> ControlFlow<()>,
+) -> Result<TrainedModel> {
+    recipe.validate()?;
+    let clock = clock.or_else(|| Clock::of(interactions, recipe.horizon_seconds()));
+    let clock = clock.unwrap_or(Clock { as_of: 0, horizon: recipe.horizon_seconds().unwrap_or(1) });
+    let by_user = interactions.pairs(recipe.decay(clock.as_of))?.by_user;
+    let by_item = by_user.transpose();
+    let (mut factors, propensity) = match clock.held_out(interactions) {
+        None => (fit_with(recipe, &by_user, &by_item, side, None, observer)?, Propensity::unlearnt(clock.horizon)),
+        Some(held_out) => {
+            let iterations = recipe.iterations + REFIT_ITERATIONS;
+            let mut done = 0;
+            let mut observe =
+                |now: Iteration| observer(Iteration { iteration: done + now.iteration, iterations, ..now });
+            let (known, window) = interactions.split_at(held_out.clock.as_of);
+            let before = known.pairs(recipe.decay(held_out.clock.as_of))?.by_user;
+            let start = fit_with(recipe, &before, &before.transpose(), side, None, &mut observe)?;
+            let (user_factors, item_factors) = (start.user_factors.view(), start.item_factors.view());
+            let user_prior = user_prior(&start, side)?;
+            let user_prior = user_prior.as_ref().map(|prior| prior.view());
+            let known = Known { interactions: &known, by_user: &before, user_factors, item_factors, user_prior };
+            let propensity = propensity::fit(recipe, &known, &window, held_out, clock.as_of)?;
+            done = recipe.iterations;
+            let mut observe =
+                |now: Iteration| observer(Iteration { iteration: done + now.iteration, iterations, ..now });
+            let rest = ItemAffinity { iterations: REFIT_ITERATIONS, ..recipe.clone() };
+            let mut factors = fit_with(&rest, &by_user, &by_item, side, Some(item_factors), &mut observe)?;
+            factors.loss.splice(0..0, start.loss);
+            (factors, propensity)
+        }
+    };
+    drop((by_user, by_item));
+    if let Some(events) = propensity.user_half_life_events {
+        let prior = user_prior(&factors, side)?;
+        let prior = prior.as_ref().map(|prior| prior.view());
+        factors.user_factors = recent_user_factors(recipe, factors.item_factors.view(), interactions, events, prior)?;
+    }
+    let (user_factors, item_factors) = (factors.user_factors.view(), factors.item_factors.view());
+    let log_odds = propensity.log_odds(interactions, clock.as_of, user_factors, item_factors)?;
+    Ok(TrainedModel { clock, factors, propensity, log_odds })
+}
+
+/// What the attributes of users lead to expect of their factors.
+fn user_prior(factors: &Factors, side: Option<&SideInformation>) -> Result<Option<Array2<f32>>> {
+    let users = side.and_then(|side| side.users.as_ref());
+    users.zip(factors.user_weights.as_ref()).map(|(users, weights)| users.prior_means(weights.view())).transpose()
+}
