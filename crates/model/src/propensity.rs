@@ -25,7 +25,7 @@ use crate::terms::{
 mod fit;
 mod sample;
 
-pub(crate) use fit::{Known, fit, recent_user_factors};
+pub(crate) use fit::{Known, fit};
 
 /// The least affinity whose logarithm is told apart.
 pub const AFFINITY_FLOOR: f32 = 1e-4;

@@ -2,14 +2,16 @@
 
 use std::ops::ControlFlow;
 
-use ndarray::Array2;
+use ndarray::{Array2, ArrayView2};
 
 use crate::als::{Factors, Iteration, fit_with};
 use crate::attributes::SideInformation;
 use crate::clock::Clock;
+use crate::csr::Csr;
 use crate::error::Result;
+use crate::fold_in::FoldIn;
 use crate::interactions::Interactions;
-use crate::propensity::{self, Known, LogOdds, Propensity, recent_user_factors};
+use crate::propensity::{self, Known, LogOdds, Propensity};
 use crate::recipe::ItemAffinity;
 
 /// Iterations that carry the factors from the held-out moment to now.
@@ -26,6 +28,8 @@ pub struct TrainedModel {
     pub propensity: Propensity,
     /// The log-odds of users, items and pairs with history at the clock's moment.
     pub log_odds: LogOdds,
+    /// users × items: what the user factors were solved from; the same pairs as those with history.
+    pub histories: Csr,
 }
 
 /// Trains on interactions.
@@ -79,15 +83,58 @@ pub fn train(
             (factors, propensity)
         }
     };
-    drop((by_user, by_item));
-    if let Some(events) = propensity.user_half_life_events {
+    drop(by_item);
+    if propensity.user_half_life_events.is_some() {
+        drop(by_user);
         let prior = user_prior(&factors, side)?;
         let prior = prior.as_ref().map(|prior| prior.view());
-        factors.user_factors = recent_user_factors(recipe, factors.item_factors.view(), interactions, events, prior)?;
+        let now = fold_in_users(recipe, &propensity, factors.item_factors.view(), interactions, prior, clock.as_of)?;
+        factors.user_factors = now.user_factors;
+        return Ok(TrainedModel { clock, factors, propensity, log_odds: now.log_odds, histories: now.histories });
     }
     let (user_factors, item_factors) = (factors.user_factors.view(), factors.item_factors.view());
     let log_odds = propensity.log_odds(interactions, clock.as_of, user_factors, item_factors)?;
-    Ok(TrainedModel { clock, factors, propensity, log_odds })
+    Ok(TrainedModel { clock, factors, propensity, log_odds, histories: by_user })
+}
+
+/// All that depends on the users' histories up to a moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UsersNow {
+    /// users × hidden_dimension
+    pub user_factors: Array2<f32>,
+    /// The log-odds of users, items and pairs with history.
+    pub log_odds: LogOdds,
+    /// users × items: what the user factors were solved from.
+    pub histories: Csr,
+}
+
+/// Gives the states of users as their histories stand at a moment, for item factors and a propensity from an earlier
+/// training: new users and new behaviour enter segments without a training.
+///
+/// # Shapes
+/// item_factors: items × hidden_dimension, in the order of the interactions' vocabulary; user_prior: users ×
+/// hidden_dimension, from [`Attributes::prior_means`](crate::Attributes::prior_means)
+/// # Units
+/// as_of: epoch seconds, after all events
+/// # Errors
+/// those of [`fold_in`](crate::fold_in())
+/// # Cost
+/// one half-step of the fit, and pairs with history × (d + 200) multiply-adds
+pub fn fold_in_users(
+    recipe: &ItemAffinity,
+    propensity: &Propensity,
+    item_factors: ArrayView2<'_, f32>,
+    interactions: &Interactions,
+    user_prior: Option<ArrayView2<'_, f32>>,
+    as_of: i64,
+) -> Result<UsersNow> {
+    let histories = match propensity.user_half_life_events {
+        Some(events) => interactions.recent_pairs(events)?.by_user,
+        None => interactions.pairs(recipe.decay(as_of))?.by_user,
+    };
+    let user_factors = FoldIn::new(recipe, item_factors)?.fold_in(&histories, user_prior)?;
+    let log_odds = propensity.log_odds(interactions, as_of, user_factors.view(), item_factors)?;
+    Ok(UsersNow { user_factors, log_odds, histories })
 }
 
 /// What the attributes of users lead to expect of their factors.

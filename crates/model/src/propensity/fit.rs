@@ -1,6 +1,6 @@
 //! Learns a propensity from a held-out window.
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::ArrayView2;
 use rayon::prelude::*;
 
 use super::sample::{Drawn, Pairs, draw};
@@ -69,9 +69,11 @@ pub(crate) fn fit(
     let (new, repeat) = draw(known.interactions, known.by_user, &labels, recipe.seed);
     let mut terms = Terms::new(known.interactions, clock);
     let half_life = choose_half_life(recipe, known, &mut terms, &new)?;
-    let folded = half_life
-        .map(|events| recent_user_factors(recipe, known.item_factors, known.interactions, events, known.user_prior));
-    let folded = folded.transpose()?;
+    let fold_in = |events: f64| {
+        let histories = known.interactions.recent_pairs(events)?.by_user;
+        FoldIn::new(recipe, known.item_factors)?.fold_in(&histories, known.user_prior)
+    };
+    let folded = half_life.map(fold_in).transpose()?;
     let factors =
         Factors { users: folded.as_ref().map_or(known.user_factors, |x| x.view()), items: known.item_factors };
     terms.set_mass(&mass(factors.users, factors.items));
@@ -92,17 +94,6 @@ pub(crate) fn fit(
         new_pairs,
         repeat_pairs,
     })
-}
-
-/// User factors in which an event counts half after so many later events of its user.
-pub(crate) fn recent_user_factors(
-    recipe: &ItemAffinity,
-    item_factors: ArrayView2<'_, f32>,
-    known: &Interactions,
-    half_life_events: f64,
-    prior: Option<ArrayView2<'_, f32>>,
-) -> Result<Array2<f32>> {
-    FoldIn::new(recipe, item_factors)?.fold_in(&known.recent_pairs(half_life_events)?.by_user, prior)
 }
 
 #[derive(Clone, Copy)]
