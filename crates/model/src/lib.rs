@@ -36,6 +36,7 @@ mod csr;
 mod error;
 mod evaluate;
 mod evaluate_time;
+mod explain;
 mod fold_in;
 mod half_step;
 mod hash;
@@ -67,6 +68,7 @@ pub use evaluate_time::{
     Bucket, Calibration, CalibrationBin, Interval, RANKERS, RankerQuality, TimeEvaluation, TimeProtocol, View,
     evaluate_time,
 };
+pub use explain::{Explainer, Explanation, Reason};
 pub use fold_in::{FoldIn, fold_in};
 pub use interactions::{Decay, History, Interactions, Pairs};
 pub use metrics::{PersonalizeMetrics, PersonalizeTally, one_percent};

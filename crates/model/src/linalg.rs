@@ -61,7 +61,17 @@ pub(crate) fn add_inner_f64(panel: &[f64], d: usize, out: &mut [f64]) {
 /// Replaces the right side by the solution of a symmetric system whose lower triangle is given by columns; false if
 /// the matrix is not positive definite. The matrix is overwritten.
 pub(crate) fn solve_f64(matrix: &mut [f64], right: &mut [f64]) -> bool {
-    let d = right.len();
+    let definite = factor_f64(matrix, right.len(), 0.0);
+    if definite {
+        solve_factored_f64(matrix, right.len(), right);
+    }
+    definite
+}
+
+/// Replaces a symmetric matrix, whose lower triangle is given by columns, by its Cholesky factor; false if it is not
+/// positive definite, or a pivot is at most this share of its diagonal entry.
+pub(crate) fn factor_f64(matrix: &mut [f64], d: usize, noise: f64) -> bool {
+    let diagonal: Vec<f64> = matrix.iter().step_by(d + 1).copied().collect();
     let scratch = llt::factor::cholesky_in_place_scratch::<f64>(d, Par::Seq, Default::default());
     let mut memory = MemBuffer::new(scratch);
     let lower = MatMut::from_column_major_slice_mut(matrix, d, d);
@@ -69,13 +79,18 @@ pub(crate) fn solve_f64(matrix: &mut [f64], right: &mut [f64]) -> bool {
     if llt::factor::cholesky_in_place(lower, Default::default(), Par::Seq, stack, Default::default()).is_err() {
         return false;
     }
+    matrix.iter().step_by(d + 1).zip(diagonal).all(|(root, entry)| root * root > noise * entry)
+}
+
+/// Replaces right sides, one after the other, by the solutions of a system that [`factor_f64`] has factored.
+pub(crate) fn solve_factored_f64(factored: &[f64], d: usize, right: &mut [f64]) {
+    let columns = right.len() / d;
     llt::solve::solve_in_place::<f64, f64>(
-        MatRef::from_column_major_slice(matrix, d, d),
-        MatMut::from_column_major_slice_mut(right, d, 1),
+        MatRef::from_column_major_slice(factored, d, d),
+        MatMut::from_column_major_slice_mut(right, d, columns),
         Par::Seq,
         MemStack::new(&mut []),
     );
-    true
 }
 
 /// The axes of a set of vectors in which their Gram matrix is diagonal.
