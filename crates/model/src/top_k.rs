@@ -115,9 +115,10 @@ impl TopKUsers {
     /// Pairs with history are passed over: [`TopKUsers::push_repeat_pairs`] takes them.
     ///
     /// # Shapes
-    /// affinities: items × users, row-major; user_index: users, ascending; history: items × all users
+    /// affinities: items × users, row-major; user_index: users; history: items × all users
     /// # Errors
-    /// [`Error::Shape`]; [`Error::NotFinite`] with the row of the item for NaN or +∞
+    /// [`Error::Shape`]; [`Error::NotFinite`] with the row of the item for any affinity of NaN or +∞, for −∞ as soon as
+    /// it would be scored, and for log-odds of NaN. After an error the content is unspecified.
     /// # Cost
     /// For most pairs one multiply-add and one comparison, with a line that lies above the log-odds: the logarithm is
     /// concave, so that its tangent at any affinity does. Only pairs above the line are scored in full.
@@ -140,7 +141,7 @@ impl TopKUsers {
         {
             let seen = history.row(row).0;
             if !candidates.push_new_pairs(self.k, affinities, user_index, log_odds, log_odds.items[row], seen) {
-                return Err(Error::NotFinite { what: "an affinity", row, iteration: None });
+                return Err(Error::NotFinite { what: "an affinity, or the log-odds of a pair,", row, iteration: None });
             }
         }
         Ok(())
@@ -156,6 +157,9 @@ impl TopKUsers {
     /// one exponential per pair with history of these users
     pub fn push_repeat_pairs(&mut self, user_index: &[u32], history: &Csr) -> Result<()> {
         same_length("history", self.candidates.len(), history.rows())?;
+        if self.k == 0 {
+            return Ok(());
+        }
         let (Some(first), Some(last)) = (user_index.first(), user_index.last()) else { return Ok(()) };
         let gapless = (last - first) as usize == user_index.len() - 1;
         for (row, candidates) in self.candidates.iter_mut().enumerate() {
@@ -211,7 +215,7 @@ impl Candidates {
         true
     }
 
-    /// False if an affinity is not finite.
+    /// False if an affinity or the log-odds of a pair above the line are not finite.
     fn push_new_pairs(
         &mut self,
         k: usize,
@@ -231,13 +235,14 @@ impl Candidates {
                 if !line.any_reaches(&[*affinity], &[*user_log_odds]) {
                     continue;
                 }
-                if !(affinity.is_finite() || *affinity == f32::NEG_INFINITY) {
+                let log_odds = tile.slopes.log_odds(*affinity, *user_log_odds, item);
+                if !affinity.is_finite() || log_odds.is_nan() {
                     return false;
                 }
                 if seen.binary_search(user).is_ok() {
                     continue;
                 }
-                let score = probability(tile.slopes.log_odds(*affinity, *user_log_odds, item));
+                let score = probability(log_odds);
                 if self.offer(k, Scored { score, user_index: *user }, Some(*affinity)) {
                     line = self.line(tile.slopes, item);
                 }
@@ -424,8 +429,81 @@ mod tests {
         assert!(TopKUsers::new(1, 1).push(&[f32::NEG_INFINITY], &[0]).is_err());
     }
 
+    fn tile<'a>(slopes: (f32, f32), users: &'a [f32], items: &'a [f32]) -> TileLogOdds<'a> {
+        TileLogOdds { slopes: NewPairSlopes { affinity: slopes.0, log_affinity: slopes.1 }, users, items }
+    }
+
+    fn no_history(items: usize) -> Csr {
+        Csr::new(vec![0; items + 1], vec![], vec![], 9).unwrap()
+    }
+
+    #[test]
+    fn new_and_repeat_pairs_by_hand() {
+        let history = Csr::new(vec![0, 1], vec![1], vec![0.5], 3).unwrap();
+        let mut top = TopKUsers::new(1, 2);
+        // The second user has a history: its affinity of 9 says nothing.
+        top.push_new_pairs(&[1.0, 9.0, 2.0], &[0, 1, 2], tile((1.0, 0.5), &[0.1, 0.1, -3.0], &[0.2]), &history)
+            .unwrap();
+        top.push_repeat_pairs(&[0, 1, 2], &history).unwrap();
+        let found = top.finish().remove(0);
+        assert_eq!(found.iter().map(|scored| scored.user_index).collect::<Vec<_>>(), [0, 1]);
+        let expected = [1.0 / (1.0 + (-1.3f64).exp()), 1.0 / (1.0 + (-0.5f64).exp())];
+        for (found, expected) in found.iter().zip(expected) {
+            assert!((f64::from(found.score) - expected).abs() < 1e-6);
+        }
+    }
+
+    #[test]
+    fn affinities_and_log_odds_that_are_not_finite_are_refused_wherever_they_come() {
+        let push = |affinity: f32, before: usize, user: f32| {
+            let mut affinities = vec![0.5; before];
+            affinities.push(affinity);
+            let users: Vec<u32> = (0u32..).take(before + 1).collect();
+            let mut log_odds = vec![-1.0; before];
+            log_odds.push(user);
+            let mut top = TopKUsers::new(1, 1);
+            top.push_new_pairs(&affinities, &users, tile((1.0, 0.5), &log_odds, &[0.0]), &no_history(1))
+        };
+        for before in [0, 1, 9, 70, 200] {
+            for (affinity, user) in [(f32::NAN, 0.0), (f32::INFINITY, 0.0), (0.5, f32::NAN)] {
+                assert!(
+                    matches!(push(affinity, before, user), Err(Error::NotFinite { row: 0, .. })),
+                    "{affinity} {before}"
+                );
+            }
+        }
+        assert!(push(f32::NEG_INFINITY, 0, 0.0).is_err());
+        assert_eq!(push(f32::MIN, 70, 0.0), Ok(()));
+        assert_eq!(push(f32::MAX, 70, 0.0), Ok(()));
+        // A flat propensity must not turn −∞ into a NaN that is kept.
+        let mut top = TopKUsers::new(1, 1);
+        let flat = tile((0.0, 0.0), &[0.0], &[0.0]);
+        assert!(top.push_new_pairs(&[f32::NEG_INFINITY], &[0], flat, &no_history(1)).is_err());
+    }
+
+    #[test]
+    fn nobody_is_asked_for_and_nobody_is_found() {
+        let history = Csr::new(vec![0, 1], vec![1], vec![0.5], 3).unwrap();
+        let mut top = TopKUsers::new(1, 0);
+        top.push_new_pairs(&[1.0], &[0], tile((1.0, 0.5), &[0.1], &[0.2]), &history).unwrap();
+        top.push_repeat_pairs(&[0, 1], &history).unwrap();
+        top.push_repeat_pairs(&[], &history).unwrap();
+        assert_eq!(top.finish(), [vec![]]);
+    }
+
     #[test]
     fn shapes_that_contradict_are_refused() {
+        let mut top = TopKUsers::new(2, 1);
+        let mut push = |affinities: usize, users: usize, log_odds: usize, items: usize, history: usize| {
+            let (affinities, users) = (vec![0.0; affinities], vec![3; users]);
+            let (log_odds, items) = (vec![0.0; log_odds], vec![0.0; items]);
+            top.push_new_pairs(&affinities, &users, tile((1.0, 1.0), &log_odds, &items), &no_history(history))
+        };
+        assert_eq!(push(2, 1, 1, 2, 2), Ok(()));
+        for (affinities, log_odds, items, history) in [(3, 1, 2, 2), (2, 2, 2, 2), (2, 1, 3, 2), (2, 1, 2, 1)] {
+            assert!(matches!(push(affinities, 1, log_odds, items, history), Err(Error::Shape { .. })));
+        }
+        assert!(matches!(top.push_repeat_pairs(&[0], &no_history(1)), Err(Error::Shape { .. })));
         assert!(matches!(TopKUsers::new(2, 1).push(&[1.0; 3], &[0, 1]), Err(Error::Shape { expected: 4, .. })));
         let factors = Array2::zeros((2, 3));
         assert!(matches!(score_tile(factors.view(), factors.view(), &mut [0.0; 3]), Err(Error::Shape { .. })));

@@ -5,7 +5,8 @@ use std::ops::ControlFlow;
 
 use item_affinity_model::ndarray::Array2;
 use item_affinity_model::{
-    Csr, Decay, Factors, Interactions, ItemAffinity, Scored, TopKUsers, Vocabulary, fit, score_tile,
+    Csr, Decay, Factors, Interactions, ItemAffinity, NewPairSlopes, Scored, TileLogOdds, TopKUsers, Vocabulary, fit,
+    probability, score_tile,
 };
 use proptest::prelude::*;
 
@@ -160,6 +161,71 @@ proptest! {
             all.truncate(k);
             prop_assert_eq!(best, all);
         }
+    }
+
+    #[test]
+    fn segments_are_the_sorted_prefix_of_the_probabilities_of_all_pairs(
+        // Affinities in coarse steps make ties, and some are below 0.
+        affinities in prop::collection::vec((-4i8..20).prop_map(|n| f32::from(n) / 8.0), 3 * 200),
+        noise in prop::collection::vec(-1f32..1.0, 3 * 200),
+        noisy in any::<bool>(),
+        slopes in (prop_oneof![Just(0f32), 0f32..30.0], prop_oneof![Just(0f32), 0f32..8.0]),
+        users in prop::collection::vec(prop_oneof![(-3i8..3).prop_map(f32::from), -20f32..4.0], 200),
+        items in prop::collection::vec(prop_oneof![Just(-30f32), -6f32..6.0, Just(40f32)], 3),
+        // Half of the pairs have no history.
+        history in prop::collection::vec(prop::option::of(prop_oneof![(-8i8..3).prop_map(f32::from), Just(-30f32)]), 3 * 200),
+        seen in 0u32..4,
+        numbers in prop::sample::subsequence((0..900u32).collect::<Vec<_>>(), 200),
+        k in 1usize..450,
+        tile in 1usize..250,
+        repeats_first in any::<bool>(),
+    ) {
+        let slopes = NewPairSlopes { affinity: slopes.0, log_affinity: slopes.1 };
+        let affinity = |item: usize, user: usize| affinities[item * 200 + user] + if noisy { noise[item * 200 + user] } else { 0.0 };
+        let own = |item: usize, user: usize| history[item * 200 + user].filter(|_| (user as u32 * 7 + item as u32) % 4 < seen);
+        let (mut indptr, mut indices, mut values) = (vec![0], vec![], vec![]);
+        for item in 0..3 {
+            for (user, number) in numbers.iter().enumerate() {
+                if let Some(log_odds) = own(item, user) {
+                    indices.push(*number);
+                    values.push(log_odds);
+                }
+            }
+            indptr.push(indices.len());
+        }
+        let repeat = Csr::new(indptr, indices, values, 900).unwrap();
+        let mut top = TopKUsers::new(3, k);
+        for start in (0..200).step_by(tile) {
+            let range = start..(start + tile).min(200);
+            let of_tile: Vec<f32> = (0..3).flat_map(|item| range.clone().map(move |user| affinity(item, user))).collect();
+            let log_odds = TileLogOdds { slopes, users: &users[range.clone()], items: &items };
+            if repeats_first {
+                top.push_repeat_pairs(&numbers[range.clone()], &repeat).unwrap();
+            }
+            top.push_new_pairs(&of_tile, &numbers[range.clone()], log_odds, &repeat).unwrap();
+            if !repeats_first {
+                top.push_repeat_pairs(&numbers[range.clone()], &repeat).unwrap();
+            }
+        }
+        for (item, best) in top.finish().into_iter().enumerate() {
+            let mut all: Vec<Scored> = (0..200)
+                .map(|user| {
+                    let new = || {
+                        let s = f64::from(affinity(item, user));
+                        f64::from(slopes.affinity) * s
+                            + f64::from(slopes.log_affinity) * s.max(f64::from(1e-4f32)).ln()
+                            + f64::from(users[user])
+                            + f64::from(items[item])
+                    };
+                    let log_odds = own(item, user).map_or_else(new, f64::from);
+                    Scored { score: (1.0 / (1.0 + (-log_odds).exp())) as f32, user_index: numbers[user] }
+                })
+                .collect();
+            all.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.user_index.cmp(&b.user_index)));
+            all.truncate(k);
+            prop_assert_eq!(best, all);
+        }
+        prop_assert_eq!(probability(0.0), 0.5);
     }
 
     #[test]
