@@ -115,6 +115,19 @@ impl Attributes {
         self.matrix.indptr().windows(2).filter(|bounds| bounds[0] < bounds[1]).count()
     }
 
+    /// One feature that all rows with features share.
+    pub(crate) fn all_alike(&self) -> Result<Self> {
+        let known = |bounds: &[usize]| usize::from(bounds[0] < bounds[1]);
+        let mut indptr = vec![0; self.rows() + 1];
+        for (row, bounds) in self.matrix.indptr().windows(2).enumerate() {
+            indptr[row + 1] = indptr[row] + known(bounds);
+        }
+        let count = indptr[self.rows()];
+        let column =
+            AttributeColumn { name: "known".to_string(), encoding: Encoding::Number { mean: 0.0, deviation: 1.0 } };
+        Self::new(Csr::new(indptr, vec![0; count], vec![1.0; count], 1)?, vec![column])
+    }
+
     /// The factors that the features of each row lead to expect: the row's features times `weights`.
     ///
     /// # Shapes
