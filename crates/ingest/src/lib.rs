@@ -21,6 +21,10 @@
 //! and so are the rows of each user. A row that breaks a rule is rejected, counted by reason, and, past a limit, an
 //! error of one line that says what to do. No message holds a user id.
 
+mod attribute_encoding;
+mod attribute_selection;
+mod attribute_values;
+mod attributes;
 mod bound_file;
 mod columns;
 mod error;
@@ -49,12 +53,14 @@ mod text;
 mod text_codes;
 mod timestamp;
 
+pub use attribute_selection::AttributeSelection;
+pub use attributes::AlignedAttributes;
 pub use columns::ColumnMapping;
 pub use error::{Error, Place, Result};
 pub use event_types::{EventTypeCount, EventTypeCounts};
 pub use ids::LONGEST_ID;
 pub use interactions::{Ingested, read_interactions};
-pub use metadata::{Metadata, read_metadata};
+pub use metadata::{Metadata, read_metadata, read_metadata_with};
 pub use profile::{ColumnProfile, Completeness, LONGEST_CATEGORY, MOST_CATEGORIES};
 pub use readers::ReadProgress;
 pub use report::{

@@ -7,6 +7,9 @@ use futures::StreamExt;
 use item_affinity_model::Vocabulary;
 use item_affinity_storage::{InputFile, Location, Stores};
 
+use crate::attribute_selection::{AttributeSelection, same};
+use crate::attribute_values::ColumnValues;
+use crate::attributes::MetadataValues;
 use crate::columns::{ColumnMapping, Source, clean};
 use crate::error::{Error, Place, Result, printable};
 use crate::ids::Ids;
@@ -17,7 +20,7 @@ use crate::schema::{Dataset, ITEM_ID, TIMESTAMP, USER_ID};
 use crate::tally::{BadRowLimits, Position, RowCounts, Tally, Warning};
 use crate::text_codes::FIRST_SPECIAL;
 
-/// The ids of Items or Users, and a profile of each column. The values themselves are not kept.
+/// The ids of Items or Users, a profile of each column, and the values of those that become attributes.
 #[derive(Debug)]
 pub struct Metadata {
     /// Items or Users.
@@ -34,6 +37,8 @@ pub struct Metadata {
     pub columns: Vec<ColumnProfile>,
     /// What is odd but does not stop a job.
     pub warnings: Vec<Warning>,
+    /// None when the metadata was read without attributes.
+    pub(crate) values: Option<MetadataValues>,
 }
 
 const BATCH_ROWS: usize = 8_192;
@@ -53,6 +58,34 @@ pub async fn read_metadata(
     locations: &[Location],
     columns: &ColumnMapping,
 ) -> Result<Metadata> {
+    read(stores, dataset, locations, columns, None).await
+}
+
+/// [`read_metadata`] that also keeps the values of the selected columns, for [`Metadata::attributes_for`].
+///
+/// # Errors
+/// those of [`read_metadata`], and [`Error::Option`] for a selected column that no file has
+///
+/// # Cost
+/// Besides [`read_metadata`]: 8 bytes for each row of a numeric column, 8 for each row and 4 for each value of a text
+/// column, and at most 64 MiB of distinct values for each text column.
+pub async fn read_metadata_with(
+    stores: &Stores,
+    dataset: Dataset,
+    locations: &[Location],
+    columns: &ColumnMapping,
+    selection: &AttributeSelection,
+) -> Result<Metadata> {
+    read(stores, dataset, locations, columns, Some(selection)).await
+}
+
+async fn read(
+    stores: &Stores,
+    dataset: Dataset,
+    locations: &[Location],
+    columns: &ColumnMapping,
+    selection: Option<&AttributeSelection>,
+) -> Result<Metadata> {
     let id = match dataset {
         Dataset::Items => ITEM_ID,
         Dataset::Users => USER_ID,
@@ -67,15 +100,28 @@ pub async fn read_metadata(
     let inputs = Inputs::open(stores, dataset, locations, columns, &[]).await?;
     let labels = inputs.labels();
     let Inputs { files, opened, mut warnings } = inputs;
-    let mut reader = Reader { id, ids: Ids::new(), codes: Vec::new(), tally: Tally::default(), columns: Vec::new() };
+    if let Some(selection) = selection {
+        selection.check(dataset, &own_columns(&opened))?;
+    }
+    let mut reader = Reader {
+        id,
+        ids: Ids::new(),
+        codes: Vec::new(),
+        tally: Tally::default(),
+        columns: Vec::new(),
+        selection: selection.cloned(),
+        values: Vec::new(),
+        rows: Vec::new(),
+        repeated: Vec::new(),
+    };
     if let Some(first) = opened.first() {
         warn_about_interactions(dataset, first.input.schema(), &first.bound.label, &mut warnings);
     }
     for file in &opened {
         reader.read(file).await?;
     }
-    let Reader { ids, tally, columns, .. } = reader;
-    let (ids, _) = ids.into_vocabulary().finish();
+    let Reader { ids, tally, columns, values, rows: row_ids, repeated, .. } = reader;
+    let (ids, renumber) = ids.into_vocabulary().finish();
     let rows = tally.rows;
     let rejected = tally.counts(0, &labels).rejected_rows();
     let counts = tally.counts(rows.saturating_sub(rejected), &labels);
@@ -104,7 +150,52 @@ pub async fn read_metadata(
             ),
         ));
     }
-    Ok(Metadata { dataset, ids, inputs: files, counts, duplicates, columns, warnings })
+    for name in repeated {
+        let message =
+            format!("two columns of a file have this name; column={}; the first one counts", printable(&name));
+        warnings.push(Warning::new("COLUMN_REPEATED", message));
+    }
+    for values in values.iter().flatten().filter(|values| values.not_finite > 0) {
+        let message = format!(
+            "numbers that are NaN or infinite; count={} column={}; they count as missing",
+            values.not_finite,
+            printable(&values.name)
+        );
+        warnings.push(Warning::new("NUMBERS_NOT_FINITE", message));
+    }
+    let values = selection.map(|_| {
+        let mut last_row = vec![0u64; ids.len()];
+        for (row, code) in (0u64..).zip(&row_ids) {
+            // A row without an id has a code that no id has.
+            if let Some(index) = renumber.get(*code as usize) {
+                last_row[*index as usize] = row;
+            }
+        }
+        let columns = values.into_iter().flatten().map(|column| (column.name.clone(), column.finish())).collect();
+        MetadataValues { last_row, columns }
+    });
+    Ok(Metadata { dataset, ids, inputs: files, counts, duplicates, columns, warnings, values })
+}
+
+/// The columns of all files but the id, each once.
+fn own_columns(files: &[Opened]) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for file in files {
+        let id = id_column(file);
+        for (index, field) in file.input.schema().fields().iter().enumerate() {
+            if Some(index) != id && !names.iter().any(|name| same(name, field.name())) {
+                names.push(field.name().clone());
+            }
+        }
+    }
+    names
+}
+
+fn id_column(file: &Opened) -> Option<usize> {
+    match &file.bound.sources[0] {
+        Source::Column { index, .. } => Some(*index),
+        Source::Partition { .. } | Source::Absent => None,
+    }
 }
 
 struct Reader {
@@ -113,6 +204,13 @@ struct Reader {
     codes: Vec<u32>,
     tally: Tally,
     columns: Vec<ColumnProfile>,
+    selection: Option<AttributeSelection>,
+    /// In the order of `columns`; none for a column that is not selected.
+    values: Vec<Option<ColumnValues>>,
+    /// The id of each row, as the code of its arrival; kept when there is a selection.
+    rows: Vec<u32>,
+    /// Names that a file has twice.
+    repeated: Vec<String>,
 }
 
 impl Reader {
@@ -120,12 +218,17 @@ impl Reader {
         let schema = Arc::clone(file.input.schema());
         let all = &file.bound.projection;
         let row_groups: Vec<usize> = (0..file.input.row_groups()).collect();
-        let id = match &file.bound.sources[0] {
-            Source::Column { index, .. } => Some(*index),
-            Source::Partition { .. } | Source::Absent => None,
-        };
-        let profiles: Vec<Option<usize>> =
-            all.iter().map(|index| (Some(*index) != id).then(|| self.profile(schema.field(*index).name()))).collect();
+        let id = id_column(file);
+        let mut profiles: Vec<Option<usize>> = Vec::with_capacity(all.len());
+        for index in all {
+            let name = schema.field(*index).name();
+            let profile = (Some(*index) != id).then(|| self.profile(name));
+            let repeated = profile.is_some() && profiles.contains(&profile);
+            if repeated && !self.repeated.iter().any(|other| same(other, name)) {
+                self.repeated.push(name.clone());
+            }
+            profiles.push(profile.filter(|_| !repeated));
+        }
         let mut batches = file.input.stream_row_groups(&row_groups, all, BATCH_ROWS).await?;
         let mut row = 0;
         while let Some(batch) = batches.next().await {
@@ -140,11 +243,18 @@ impl Reader {
                     self.tally.reject(id_reason(*code), self.id, position);
                 }
             }
+            let first = self.tally.rows;
+            if self.selection.is_some() {
+                self.rows.extend_from_slice(&self.codes);
+            }
             self.tally.rows += batch.num_rows() as u64;
             row += batch.num_rows() as u64;
             for (column, profile) in batch.columns().iter().zip(&profiles) {
-                if let Some(profile) = profile.and_then(|profile| self.columns.get_mut(profile)) {
-                    profile.add(column).map_err(|source| Error::Convert {
+                let Some(number) = *profile else { continue };
+                if let Some(profile) = self.columns.get_mut(number) {
+                    let values = self.values.get_mut(number).and_then(Option::as_mut);
+                    let kept = values.map_or(Ok(()), |values| values.add(first, column));
+                    kept.and_then(|()| profile.add(column)).map_err(|source| Error::Convert {
                         wanted: "a metadata column",
                         place: Box::new(Place {
                             file: file.bound.label.clone(),
@@ -161,9 +271,10 @@ impl Reader {
 
     /// The place of a column's profile; files may have their columns in another order.
     fn profile(&mut self, name: &str) -> usize {
-        let same = |column: &ColumnProfile| clean(&column.name).to_lowercase() == clean(name).to_lowercase();
-        self.columns.iter().position(same).unwrap_or_else(|| {
+        self.columns.iter().position(|column| same(&column.name, name)).unwrap_or_else(|| {
             self.columns.push(ColumnProfile::new(name));
+            let selected = self.selection.as_ref().is_some_and(|selection| selection.admits(name));
+            self.values.push(selected.then(|| ColumnValues::new(name)));
             self.columns.len() - 1
         })
     }

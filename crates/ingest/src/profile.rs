@@ -177,7 +177,7 @@ impl ColumnProfile {
 }
 
 /// The type of the values of a dictionary, or the type itself.
-fn plain_type(found: &DataType) -> &DataType {
+pub(crate) fn plain_type(found: &DataType) -> &DataType {
     match found {
         DataType::Dictionary(_, values) => values,
         other => other,

@@ -9,6 +9,7 @@
     clippy::cast_possible_wrap
 )]
 
+mod attributes;
 mod bad_rows;
 mod events;
 mod files;
