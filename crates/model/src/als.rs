@@ -113,7 +113,7 @@ pub fn refit(
 /// # Errors
 /// those of [`fit`] and [`refit`]; [`Error::Shape`] for attributes of other rows
 /// # Cost
-/// as [`fit`]; for each side with attributes also, in each iteration, up to 20·nnz·d multiply-adds with the nnz of its
+/// as [`fit`]; for each side with attributes also, in each iteration, up to 11·nnz·d multiply-adds with the nnz of its
 /// features, and two more copies of its factors. The bits are the same for any number of threads.
 /// # Source
 /// Agarwal, Chen, *Regression-based latent factor models*, 2009

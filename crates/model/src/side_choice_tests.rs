@@ -58,7 +58,7 @@ fn noise(rows: usize) -> Option<Attributes> {
 fn attributes_that_tell_the_kind_are_kept_and_noise_is_dropped() {
     let (kept, choice) = chosen(SideInformation { items: kinds(ITEMS), users: noise(USERS) });
     let (items, users) = (choice.items.unwrap(), choice.users.unwrap());
-    assert!(items.used && items.with > 1.05 * items.without && items.certainty > 2.0, "{items:?}");
+    assert!(items.used && items.certainty > 5.0, "{items:?}");
     assert!(!users.used, "{users:?}");
     assert!(kept.items.is_some() && kept.users.is_none());
     let (kept, choice) = chosen(SideInformation { items: noise(ITEMS), users: None });

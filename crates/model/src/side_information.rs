@@ -14,7 +14,7 @@ const RIDGE: f64 = 5.0;
 /// Confidence at which a row's factors count half in the regression: with less, they are mostly the prior itself.
 const HALF_EVIDENCE: f64 = 30.0;
 /// Conjugate gradient steps, at most: each iteration of the fit goes on where the last one ended.
-const STEPS: usize = 10;
+const STEPS: usize = 4;
 /// The residual, as a share of the right side, at which a column is solved.
 const TOLERANCE: f64 = 0.01;
 /// Entries in one task.
@@ -72,7 +72,7 @@ impl<'a> Regression<'a> {
     /// # Errors
     /// [`Error::NotFinite`] when the factors are too large
     /// # Cost
-    /// A step takes 2·nnz·d multiply-adds, of at most 10; six matrices as large as W and one as large as the factors.
+    /// A step takes 2·nnz·d multiply-adds, of at most 4; six matrices as large as W and one as large as the factors.
     /// The bits are the same for any number of threads.
     /// # Source
     /// Agarwal, Chen 2009, section 4.2; Hestenes, Stiefel, *Methods of conjugate gradients*, 1952
