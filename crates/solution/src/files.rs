@@ -6,7 +6,7 @@ use item_affinity_storage::{Artifact, Commit, FileEntry, Location, Stores, Versi
 use crate::error::{Error, Result};
 use crate::model_card::{CardFault, ModelCard};
 use crate::reference::SolutionRef;
-use crate::tables::{FORMAT_MAJOR, MODEL_CARD, MODEL_CARD_LIMIT, Table};
+use crate::tables::{FORMAT_MAJOR, MODEL_CARD, MODEL_CARD_LIMIT, Table, pairs};
 
 /// A part of a table and the range of indexes in it.
 #[derive(Clone, Debug)]
@@ -22,6 +22,7 @@ pub(crate) struct VersionFiles {
     pub(crate) card: FileEntry,
     pub(crate) items: Vec<Part>,
     pub(crate) users: Vec<Part>,
+    pub(crate) pairs: Vec<Part>,
 }
 
 /// Reads the files of one version.
@@ -56,13 +57,14 @@ impl VersionReader {
         let card = self.commit.files.iter().find(is_card).cloned().ok_or_else(|| {
             self.damaged(&commit_path(self.commit.version), format!("the commit names no {MODEL_CARD}"))
         })?;
-        let items = self.parts(&folder, Table::Items)?;
-        let users = self.parts(&folder, Table::Users)?;
-        Ok(VersionFiles { card, items, users })
+        let items = self.parts(&folder, Table::Items.folder())?;
+        let users = self.parts(&folder, Table::Users.folder())?;
+        let pairs = self.parts(&folder, pairs::FOLDER)?;
+        Ok(VersionFiles { card, items, users, pairs })
     }
 
-    fn parts(&self, folder: &str, table: Table) -> Result<Vec<Part>> {
-        let prefix = format!("{folder}{}/part-", table.folder());
+    fn parts(&self, folder: &str, table: &str) -> Result<Vec<Part>> {
+        let prefix = format!("{folder}{table}/part-");
         let mut entries: Vec<&FileEntry> =
             self.commit.files.iter().filter(|entry| entry.path.starts_with(&prefix)).collect();
         entries.sort_by(|a, b| a.path.cmp(&b.path));
@@ -98,7 +100,7 @@ impl VersionReader {
         let files = self.files()?;
         let card = self.card(&files.card).await?;
         self.agree(&files, &card)?;
-        for part in files.items.iter().chain(&files.users) {
+        for part in files.items.iter().chain(&files.users).chain(&files.pairs) {
             self.check_size(&part.entry).await?;
         }
         Ok(card)
@@ -147,7 +149,15 @@ impl VersionReader {
     /// Checks that the rows that the commit gives are those of the model card, and fit into the files.
     pub(crate) fn agree(&self, files: &VersionFiles, card: &ModelCard) -> Result<()> {
         let width = 4 * card.recipe.hidden_dimension as u64;
-        for (name, parts, rows) in [("items", &files.items, card.items), ("users", &files.users, card.users)] {
+        if files.pairs.len() != card.pair_parts.len() || !card.pair_parts.is_sorted() {
+            let what = format!("names {} parts of pairs, the commit {}", card.pair_parts.len(), files.pairs.len());
+            return Err(self.damaged(&files.card.path, what));
+        }
+        for (name, parts, rows, width) in [
+            ("items", &files.items, card.items, width),
+            ("users", &files.users, card.users, width),
+            ("pairs", &files.pairs, card.pairs, 16),
+        ] {
             let found: u64 = parts.iter().map(|part| u64::from(part.rows)).sum();
             if found != rows {
                 return Err(self.damaged(&files.card.path, format!("counts {rows} {name}, the files have {found}")));

@@ -3,7 +3,9 @@
 use std::ops::ControlFlow;
 
 use item_affinity_model::ndarray::Array2;
-use item_affinity_model::{Csr, Decay, Factors, Interactions, ItemAffinity, Iteration, fit};
+use item_affinity_model::{
+    Clock, Csr, Factors, Interactions, ItemAffinity, Iteration, LogOdds, Propensity, SideInformation, TrainedModel,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result};
@@ -13,16 +15,32 @@ use crate::observer::{Observer, Stage};
 use crate::states::ids_sha256;
 use crate::tables::Table;
 use crate::tables::encode::StateTable;
-
-const SECONDS_PER_DAY: f64 = 86_400.0;
+use crate::tables::pairs::PairTable;
 
 /// Everything that a solution version holds, before it is written.
 pub(crate) struct Trained {
     pub(crate) card: ModelCard,
     interactions: Interactions,
-    factors: Factors,
+    user_factors: Array2<f32>,
+    item_factors: Array2<f32>,
+    user_log_odds: Vec<f32>,
+    item_log_odds: Vec<f32>,
+    pub(crate) pairs: PairTable,
     item_activity: Activity,
     user_activity: Activity,
+}
+
+/// What a training or a refresh made of interactions.
+pub(crate) struct Made {
+    pub(crate) recipe: ItemAffinity,
+    pub(crate) events: EventFilter,
+    pub(crate) interactions: Interactions,
+    pub(crate) clock: Clock,
+    pub(crate) factors: Factors,
+    pub(crate) propensity: Propensity,
+    pub(crate) log_odds: LogOdds,
+    pub(crate) histories: Csr,
+    pub(crate) refreshed_from: Option<u64>,
 }
 
 /// Counts of the rows of one table, in their order.
@@ -37,14 +55,15 @@ struct Activity {
 impl Trained {
     /// The rows of a table as they are written.
     pub(crate) fn table(&self, table: Table) -> StateTable<'_> {
-        let (ids, factors, activity) = match table {
-            Table::Items => (self.interactions.items(), &self.factors.item_factors, &self.item_activity),
-            Table::Users => (self.interactions.users(), &self.factors.user_factors, &self.user_activity),
+        let (ids, factors, log_odds, activity) = match table {
+            Table::Items => (self.interactions.items(), &self.item_factors, &self.item_log_odds, &self.item_activity),
+            Table::Users => (self.interactions.users(), &self.user_factors, &self.user_log_odds, &self.user_activity),
         };
         StateTable {
             table,
             ids,
             factors: factors.view(),
+            log_odds,
             interactions: &activity.interactions,
             users: activity.users.as_deref(),
             last_interaction: &activity.last_interaction,
@@ -73,48 +92,96 @@ impl Watch<'_> {
     }
 }
 
-/// Fits the recipe to the interactions, on the threads of the current rayon pool.
+/// Trains the recipe on the interactions, on the threads of the current rayon pool.
 ///
 /// # Errors
-/// [`Error::Model`] from the fit, [`Error::NotFinite`] for numbers that no version may hold, [`Error::Cancelled`].
+/// [`Error::Model`] from the training, [`Error::NotFinite`] for numbers that no version may hold, [`Error::Cancelled`].
 pub(crate) fn train(
     recipe: &ItemAffinity,
     events: EventFilter,
     interactions: Interactions,
+    side: Option<&SideInformation>,
     watch: &Watch<'_>,
 ) -> Result<Trained> {
-    let as_of = interactions.time_range().map_or(0, |(_, newest)| newest);
-    let decay = recipe.half_life_days.map(|days| Decay { half_life_seconds: days * SECONDS_PER_DAY, as_of });
-    let by_user = interactions.pairs(decay)?.by_user;
-    let by_item = by_user.transpose();
+    let clock = Clock::of(&interactions, recipe.horizon_seconds());
+    let by_user = interactions.pairs(None)?.by_user;
     watch.check()?;
-    watch.observer.note(&Estimate::new(recipe, &interactions, &by_user, &by_item).to_string());
-    watch.observer.stage(Stage::new("fitting factors", "iterations", Some(recipe.iterations as u64)));
-    let factors = fit(recipe, &by_user, &by_item, &mut |iteration| watch.iteration(&iteration))?;
-    finite(&factors)?;
-    let (item_activity, user_activity) = activity(&interactions, &by_item);
-    let (format, format_version) = ModelCard::current_format();
-    let card = ModelCard {
-        format,
-        format_version,
-        tool: ModelCard::this_tool(),
+    watch.observer.note(&Estimate::new(recipe, &interactions, &by_user, &by_user.transpose()).to_string());
+    drop(by_user);
+    watch.observer.stage(Stage::new("fitting factors", "iterations", None));
+    let model =
+        item_affinity_model::train(recipe, &interactions, side, clock, &mut |iteration| watch.iteration(&iteration))?;
+    let TrainedModel { clock, factors, propensity, log_odds, histories } = model;
+    let made = Made {
         recipe: recipe.clone(),
-        score: ScoreKind::Affinity,
         events,
-        as_of,
-        users: interactions.users().len() as u64,
-        items: interactions.items().len() as u64,
-        interactions: interactions.len() as u64,
-        pairs: by_user.nnz() as u64,
-        loss: factors.loss.clone(),
-        metrics: std::collections::BTreeMap::new(),
-        item_ids_sha256: ids_sha256(interactions.items()),
-        user_ids_sha256: ids_sha256(interactions.users()),
+        interactions,
+        clock,
+        factors,
+        propensity,
+        log_odds,
+        histories,
+        refreshed_from: None,
     };
-    Ok(Trained { card, interactions, factors, item_activity, user_activity })
+    made.finish(watch)
 }
 
-fn finite(factors: &Factors) -> Result<()> {
+impl Made {
+    /// Everything that a version holds of it.
+    pub(crate) fn finish(self, watch: &Watch<'_>) -> Result<Trained> {
+        let Self { recipe, events, interactions, clock, factors, propensity, log_odds, histories, refreshed_from } =
+            self;
+        finite(&factors, &log_odds)?;
+        watch.check()?;
+        let pairs = PairTable::new(&log_odds.repeat, &histories);
+        let (item_activity, user_activity) = activity(&interactions, &pairs);
+        let (format, format_version) = ModelCard::current_format();
+        let (first_interaction, last_interaction) = interactions.time_range().unwrap_or((clock.as_of, clock.as_of));
+        let warnings = propensity.warnings();
+        warnings.iter().for_each(|warning| watch.observer.warning(warning));
+        let card = ModelCard {
+            format,
+            format_version,
+            tool: ModelCard::this_tool(),
+            recipe,
+            score: ScoreKind::Probability,
+            events,
+            as_of: clock.as_of,
+            horizon_seconds: clock.horizon,
+            first_interaction,
+            last_interaction,
+            users: interactions.users().len() as u64,
+            items: interactions.items().len() as u64,
+            interactions: interactions.len() as u64,
+            pairs: histories.nnz() as u64,
+            loss: factors.loss.clone(),
+            propensity,
+            slopes: log_odds.slopes,
+            pair_parts: pairs.first_items(),
+            warnings,
+            evaluation: None,
+            refreshed_from,
+            metrics: std::collections::BTreeMap::new(),
+            item_ids_sha256: ids_sha256(interactions.items()),
+            user_ids_sha256: ids_sha256(interactions.users()),
+        };
+        let Factors { user_factors, item_factors, .. } = factors;
+        let LogOdds { users: user_log_odds, items: item_log_odds, .. } = log_odds;
+        Ok(Trained {
+            card,
+            interactions,
+            user_factors,
+            item_factors,
+            user_log_odds,
+            item_log_odds,
+            pairs,
+            item_activity,
+            user_activity,
+        })
+    }
+}
+
+fn finite(factors: &Factors, log_odds: &LogOdds) -> Result<()> {
     let all = |values: &Array2<f32>| values.iter().all(|value| value.is_finite());
     let what = if !all(&factors.item_factors) {
         "an item factor"
@@ -122,13 +189,15 @@ fn finite(factors: &Factors) -> Result<()> {
         "a user factor"
     } else if !factors.loss.iter().all(|loss| loss.is_finite()) {
         "the loss"
+    } else if !log_odds.users.iter().chain(&log_odds.items).chain(log_odds.repeat.values()).all(|z| z.is_finite()) {
+        "the log-odds"
     } else {
         return Ok(());
     };
     Err(Error::NotFinite { what })
 }
 
-fn activity(interactions: &Interactions, by_item: &Csr) -> (Activity, Activity) {
+fn activity(interactions: &Interactions, pairs: &PairTable) -> (Activity, Activity) {
     let items = interactions.items().len();
     let mut item_interactions = vec![0i64; items];
     let mut item_last = vec![i64::MIN; items];
@@ -143,7 +212,7 @@ fn activity(interactions: &Interactions, by_item: &Csr) -> (Activity, Activity) 
         user_interactions.push(count(history.items.len()));
         user_last.push(history.times.last().copied().unwrap_or_default());
     }
-    let users = (0..items).map(|item| count(by_item.row(item).0.len())).collect();
+    let users = pairs.users_by_item().map(count).collect();
     (
         Activity { interactions: item_interactions, users: Some(users), last_interaction: item_last },
         Activity { interactions: user_interactions, users: None, last_interaction: user_last },

@@ -23,6 +23,7 @@
 //! <solution>/_item_affinity/commits/00000000000000000007.json    makes version 7 visible
 //! <solution>/versions/<run_id>/items/part-00000.parquet          item states, sorted by item_id
 //! <solution>/versions/<run_id>/users/part-00000.parquet …        user states, sorted by user_id
+//! <solution>/versions/<run_id>/pairs/part-00000.parquet …        pairs with history, sorted by item_index, user_index
 //! <solution>/versions/<run_id>/model.json                        the model card
 //! ```
 //! The same data, recipe and program give the same bytes in every data file; what differs from run to run is in the
@@ -55,6 +56,7 @@ pub use history::{VersionSummary, versions};
 pub use model_card::{EventFilter, ModelCard, ScoreKind};
 pub use observer::{Observer, Silent, Stage};
 pub use reference::SolutionRef;
+pub use tables::pairs::pairs_schema;
 pub use tables::{FORMAT, FORMAT_VERSION, factor_values, item_states_schema, user_states_schema};
 pub use train::{PhaseSeconds, TrainingJob, TrainingReport};
-pub use version::{ItemStates, SolutionVersion, UserPart, UserStates};
+pub use version::{ItemHistory, ItemStates, PairPart, SolutionVersion, UserPart, UserStates};

@@ -4,6 +4,7 @@
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
+use item_affinity_model::Csr;
 use item_affinity_storage::Stores;
 
 use crate::compute::blocking;
@@ -12,9 +13,10 @@ use crate::files::{Part, VersionReader};
 use crate::model_card::ModelCard;
 use crate::reference::SolutionRef;
 use crate::states::{StateColumns, States, ids_sha256};
-use crate::tables::Table;
-use crate::tables::decode::{Expected, read_states};
-use crate::version::{ItemStates, SolutionVersion, UserPart, UserStates};
+use crate::tables::decode::{Damage, Expected, read_states};
+use crate::tables::pairs::{ExpectedPairs, Pair, read_pairs};
+use crate::tables::{Table, pairs};
+use crate::version::{ItemHistory, ItemStates, PairPart, SolutionVersion, UserPart, UserStates};
 
 /// Files fetched at once, so that the next one is there when the last one is decoded.
 const FETCHED_AHEAD: usize = 2;
@@ -40,11 +42,12 @@ impl SolutionVersion {
         if ids_sha256(&states.ids) != model.item_ids_sha256 {
             return Err(reader.damaged(&files.card.path, "belongs to other items".to_owned()));
         }
-        let States { ids, factors, interactions, users, last_interaction } = states;
-        let items = ItemStates { ids, factors, interactions, users, last_interaction };
+        let States { ids, factors, log_odds, interactions, users, last_interaction } = states;
+        let items = ItemStates { ids, factors, log_odds, interactions, users, last_interaction };
         let user_parts = user_parts(&reader, files.users).await?;
+        let pair_parts = pair_parts(&reader, files.pairs, &model).await?;
         let reference = SolutionRef { location: reference.location.clone(), version: Some(reader.commit.version) };
-        Ok(Self { reference, commit: reader.commit, model, items, user_parts })
+        Ok(Self { reference, commit: reader.commit, model, items, user_parts, pair_parts })
     }
 
     /// Reads one file of user states whole: a Parquet file whose checksum, schema and every row have been checked.
@@ -84,9 +87,90 @@ impl SolutionVersion {
         if ids_sha256(&states.ids) != self.model.user_ids_sha256 {
             return Err(reader.damaged(&files.card.path, "belongs to other users".to_owned()));
         }
-        let States { ids, factors, interactions, last_interaction, .. } = states;
-        Ok(UserStates { ids, factors, interactions, last_interaction })
+        let States { ids, factors, log_odds, interactions, last_interaction, .. } = states;
+        Ok(UserStates { ids, factors, log_odds, interactions, last_interaction })
     }
+
+    /// Reads the pairs with history of some items.
+    ///
+    /// # Shapes
+    /// items: `item_index`es, ascending; out: one row per asked item, one column per user of the version
+    ///
+    /// # Errors
+    /// As [`SolutionVersion::open`].
+    ///
+    /// # Cost
+    /// The parts that hold any of the items are read whole, two at a time; 16 bytes for each pair of an asked item.
+    pub async fn item_history(&self, stores: &Stores, items: &[u32]) -> Result<ItemHistory> {
+        let reader = VersionReader::new(stores, &self.reference.location, self.commit.clone())?;
+        let model = &self.model;
+        // Owned entries: a closure over references would keep the whole future from being sent between threads.
+        let wanted: Vec<PairPart> = self.pair_parts.iter().filter(|part| part.holds_any(items)).cloned().collect();
+        let fetch = |part: PairPart| async { Ok::<_, crate::Error>((reader.parquet(&part.entry).await?, part)) };
+        let mut fetched = stream::iter(wanted).map(fetch).buffered(FETCHED_AHEAD);
+        let mut history = HistoryRows::new(items.to_vec());
+        while let Some((bytes, part)) = fetched.try_next().await? {
+            let expected = ExpectedPairs { rows: u64::from(part.rows), items: model.items, users: model.users };
+            let outcome;
+            (history, outcome) = blocking("reading pairs", move || {
+                let outcome = read_pairs(&bytes, expected, |pair| history.add(pair));
+                (history, outcome)
+            })
+            .await?;
+            outcome.map_err(|what| reader.damaged(&part.entry.path, what))?;
+        }
+        let users = usize::try_from(model.users).unwrap_or(usize::MAX);
+        history.finish(users).map_err(|what| reader.damaged(&format!("{}/", pairs::FOLDER), what))
+    }
+}
+
+impl PairPart {
+    fn holds_any(&self, items: &[u32]) -> bool {
+        let at = items.partition_point(|item| *item < self.first_item);
+        items.get(at).is_some_and(|item| *item <= self.last_item)
+    }
+}
+
+/// Pairs of the asked items, gathered part by part.
+struct HistoryRows {
+    items: Vec<u32>,
+    indptr: Vec<usize>,
+    users: Vec<u32>,
+    log_odds: Vec<f32>,
+    weights: Vec<f32>,
+}
+
+impl HistoryRows {
+    fn new(items: Vec<u32>) -> Self {
+        Self { items, indptr: vec![0], users: Vec::new(), log_odds: Vec::new(), weights: Vec::new() }
+    }
+
+    /// Takes a pair; they come by item and user, from the first part to the last.
+    fn add(&mut self, pair: Pair) {
+        let Ok(row) = self.items.binary_search(&pair.item) else { return };
+        self.indptr.resize(row + 1, self.users.len());
+        self.users.push(pair.user);
+        self.log_odds.push(pair.log_odds);
+        self.weights.push(pair.weight);
+    }
+
+    fn finish(mut self, users: usize) -> Result<ItemHistory, Damage> {
+        self.indptr.resize(self.items.len() + 1, self.users.len());
+        let csr = |values| Csr::new(self.indptr.clone(), self.users.clone(), values, users).map_err(|e| e.to_string());
+        Ok(ItemHistory { log_odds: csr(self.log_odds)?, weights: csr(self.weights)? })
+    }
+}
+
+async fn pair_parts(reader: &VersionReader, parts: Vec<Part>, model: &ModelCard) -> Result<Vec<PairPart>> {
+    let last = u32::try_from(model.items.saturating_sub(1)).unwrap_or(u32::MAX);
+    // An item may go on in the next part.
+    let ends = model.pair_parts.iter().skip(1).copied().chain([last]).collect::<Vec<_>>();
+    let ranges: Vec<(u32, u32)> = model.pair_parts.iter().copied().zip(ends).collect();
+    let check = |(part, (first_item, last_item)): (Part, (u32, u32))| async move {
+        reader.check_size(&part.entry).await?;
+        Ok(PairPart { first_item, last_item, rows: part.rows, entry: part.entry })
+    };
+    stream::iter(parts.into_iter().zip(ranges)).map(check).buffered(ASKED_AT_ONCE).try_collect().await
 }
 
 async fn user_parts(reader: &VersionReader, parts: Vec<Part>) -> Result<Vec<UserPart>> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use item_affinity_model::ItemAffinity;
+use item_affinity_model::{ItemAffinity, NewPairSlopes, Propensity, TimeEvaluation};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::tables::{FORMAT, FORMAT_MAJOR, FORMAT_VERSION};
@@ -12,9 +12,9 @@ use crate::tables::{FORMAT, FORMAT_MAJOR, FORMAT_VERSION};
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ScoreKind {
-    /// The product of a user's and an item's factors: it orders users for an item, and has no unit.
+    /// The calibrated probability that the user interacts with the item within the horizon.
     #[default]
-    Affinity,
+    Probability,
 }
 
 /// Which interactions were trained on.
@@ -51,8 +51,14 @@ pub struct ModelCard {
     /// Which interactions were trained on.
     #[serde(default)]
     pub events: EventFilter,
-    /// Time of the newest interaction, in epoch seconds; decay counts from here.
+    /// The moment right after the newest interaction, in epoch seconds: scores look ahead from here.
     pub as_of: i64,
+    /// Seconds that scores look ahead.
+    pub horizon_seconds: i64,
+    /// Time of the oldest interaction, in epoch seconds.
+    pub first_interaction: i64,
+    /// Time of the newest interaction, in epoch seconds.
+    pub last_interaction: i64,
     /// Users, each with a state.
     pub users: u64,
     /// Items, each with a state.
@@ -63,6 +69,21 @@ pub struct ModelCard {
     pub pairs: u64,
     /// Objective after each iteration.
     pub loss: Vec<f64>,
+    /// How affinities and histories become probabilities.
+    pub propensity: Propensity,
+    /// How the affinity of a new pair counts in its log-odds.
+    pub slopes: NewPairSlopes,
+    /// The item of the first row of each part of pairs.
+    pub pair_parts: Vec<u32>,
+    /// What a person should know before they trust the probabilities.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+    /// Quality on the newest tenth of the events, by a model of the rest; none unless it was asked for.
+    #[serde(default)]
+    pub evaluation: Option<TimeEvaluation>,
+    /// The version whose factors and coefficients a refresh took over; none for a training.
+    #[serde(default)]
+    pub refreshed_from: Option<u64>,
     /// Measures of quality, by name; empty until something was measured.
     #[serde(default)]
     pub metrics: BTreeMap<String, f64>,
@@ -138,6 +159,8 @@ pub(crate) fn known_settings<'de, D: Deserializer<'de>>(deserializer: D) -> Resu
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::panic)]
 mod tests {
+    use item_affinity_model::Regime;
+
     use super::*;
 
     fn card() -> ModelCard {
@@ -147,15 +170,30 @@ mod tests {
             format_version,
             tool: ModelCard::this_tool(),
             recipe: ItemAffinity { half_life_days: Some(30.5), ..ItemAffinity::default() },
-            score: ScoreKind::Affinity,
+            score: ScoreKind::Probability,
             events: EventFilter { event_types: vec!["view".to_owned()], ..EventFilter::default() },
             as_of: 1_700_000_000,
+            horizon_seconds: 86_400,
+            first_interaction: 1_600_000_000,
+            last_interaction: 1_699_999_999,
             users: 3,
             items: 2,
             interactions: 9,
             pairs: 5,
             // A value that the quick way of reading floats gets wrong in the last place.
             loss: vec![51.248_172_317_833_045, 1.0 / 3.0],
+            propensity: Propensity {
+                horizon_seconds: 86_400,
+                window: None,
+                user_half_life_events: Some(8.0),
+                new_pairs: Regime::Prior { log_odds: -51.248_172_317_833_045 },
+                repeat_pairs: Regime::Never,
+            },
+            slopes: NewPairSlopes { affinity: 1.5, log_affinity: 0.1 },
+            pair_parts: vec![0],
+            warnings: vec!["few".to_owned()],
+            evaluation: None,
+            refreshed_from: Some(3),
             metrics: BTreeMap::from([("recall_at_1_percent".to_owned(), 0.25)]),
             item_ids_sha256: "aa".to_owned(),
             user_ids_sha256: "bb".to_owned(),
@@ -187,7 +225,7 @@ mod tests {
     #[test]
     fn unknown_fields_and_settings_are_passed_over() {
         let outcome = changed(|card| {
-            card["horizon"] = "28d".into();
+            card["weather"] = "mild".into();
             card["recipe"]["ridge"] = 7.into();
         });
         assert_eq!(outcome, Ok(card()));

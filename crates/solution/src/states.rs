@@ -17,6 +17,7 @@ pub(crate) struct StateColumns {
     id_text: String,
     id_ends: Vec<usize>,
     factors: Vec<f32>,
+    log_odds: Vec<f32>,
     interactions: Vec<i64>,
     users: Vec<i64>,
     last_interaction: Vec<i64>,
@@ -26,6 +27,7 @@ pub(crate) struct StateColumns {
 pub(crate) struct States {
     pub(crate) ids: Vocabulary,
     pub(crate) factors: Array2<f32>,
+    pub(crate) log_odds: Vec<f32>,
     pub(crate) interactions: Vec<i64>,
     pub(crate) users: Vec<i64>,
     pub(crate) last_interaction: Vec<i64>,
@@ -40,6 +42,7 @@ impl StateColumns {
             id_text: String::new(),
             id_ends: Vec::with_capacity(rows),
             factors: Vec::with_capacity(rows.saturating_mul(hidden_dimension)),
+            log_odds: Vec::with_capacity(rows),
             interactions: Vec::with_capacity(rows),
             users: Vec::with_capacity(if table == Table::Items { rows } else { 0 }),
             last_interaction: Vec::with_capacity(rows),
@@ -61,6 +64,7 @@ impl StateColumns {
             self.id_ends.push(self.id_text.len());
         }
         self.factors.extend_from_slice(&factor_values(&rows.factors));
+        self.log_odds.extend_from_slice(rows.log_odds.values());
         self.interactions.extend_from_slice(rows.interactions.values());
         if let Some(users) = &rows.users {
             self.users.extend_from_slice(users.values());
@@ -84,6 +88,7 @@ impl StateColumns {
         Ok(States {
             ids,
             factors,
+            log_odds: self.log_odds,
             interactions: self.interactions,
             users: self.users,
             last_interaction: self.last_interaction,

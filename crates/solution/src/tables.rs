@@ -14,6 +14,7 @@ use parquet::schema::types::ColumnPath;
 
 pub(crate) mod decode;
 pub(crate) mod encode;
+pub(crate) mod pairs;
 
 /// Names the format of a solution version, in `model.json`.
 pub const FORMAT: &str = "item-affinity-solution";
@@ -48,6 +49,8 @@ pub(crate) mod column {
     pub(crate) const USER_ID: &str = "user_id";
     pub(crate) const USER_INDEX: &str = "user_index";
     pub(crate) const FACTOR: &str = "factor";
+    pub(crate) const LOG_ODDS: &str = "log_odds";
+    pub(crate) const WEIGHT: &str = "weight";
     pub(crate) const INTERACTIONS: &str = "interactions";
     pub(crate) const USERS: &str = "users";
     pub(crate) const LAST_INTERACTION: &str = "last_interaction";
@@ -106,13 +109,15 @@ impl Table {
 
 /// The schema of item states: one row per item, sorted by `item_id`; `item_index` is the place in that order.
 ///
-/// `factor` is `hidden_dimension` little-endian `f32`s in a row; see [`factor_values`].
+/// `factor` is `hidden_dimension` little-endian `f32`s in a row; see [`factor_values`]. `log_odds` is what the item adds
+/// to the log-odds of a new pair.
 #[must_use]
 pub fn item_states_schema(hidden_dimension: usize) -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new(column::ITEM_ID, DataType::Utf8, false),
         Field::new(column::ITEM_INDEX, DataType::UInt32, false),
         factor_field(hidden_dimension),
+        Field::new(column::LOG_ODDS, DataType::Float32, false),
         Field::new(column::INTERACTIONS, DataType::Int64, false),
         Field::new(column::USERS, DataType::Int64, false),
         last_interaction_field(),
@@ -121,26 +126,32 @@ pub fn item_states_schema(hidden_dimension: usize) -> SchemaRef {
 
 /// The schema of user states: one row per user, sorted by `user_id`; `user_index` is the place in that order.
 ///
-/// `factor` is `hidden_dimension` little-endian `f32`s in a row; see [`factor_values`].
+/// `factor` is `hidden_dimension` little-endian `f32`s in a row; see [`factor_values`]. `log_odds` is what the user adds
+/// to the log-odds of a new pair.
 #[must_use]
 pub fn user_states_schema(hidden_dimension: usize) -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new(column::USER_ID, DataType::Utf8, false),
         Field::new(column::USER_INDEX, DataType::UInt32, false),
         factor_field(hidden_dimension),
+        Field::new(column::LOG_ODDS, DataType::Float32, false),
         Field::new(column::INTERACTIONS, DataType::Int64, false),
         last_interaction_field(),
     ]))
 }
 
-/// Both schemas as they stand in a commit: for people, not for readers, who look into the files.
+/// All schemas as they stand in a commit: for people, not for readers, who look into the files.
 pub(crate) fn schemas(hidden_dimension: usize) -> serde_json::Value {
     let columns = |table: Table| -> serde_json::Value {
         let schema = table.schema(hidden_dimension);
         let named = schema.fields().iter().map(|field| (field.name().clone(), field.data_type().to_string().into()));
         named.collect::<serde_json::Map<_, _>>().into()
     };
-    serde_json::json!({ "items": columns(Table::Items), "users": columns(Table::Users) })
+    let mut pairs = serde_json::Map::new();
+    for field in pairs::pairs_schema().fields() {
+        pairs.insert(field.name().clone(), field.data_type().to_string().into());
+    }
+    serde_json::json!({ "items": columns(Table::Items), "users": columns(Table::Users), "pairs": pairs })
 }
 
 fn factor_field(hidden_dimension: usize) -> Field {

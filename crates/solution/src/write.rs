@@ -11,30 +11,34 @@ use crate::compute::blocking;
 use crate::error::{Error, Result};
 use crate::fit::{Trained, Watch};
 use crate::observer::Stage;
-use crate::tables::{MODEL_CARD, Table};
+use crate::tables::{MODEL_CARD, Table, pairs};
 
 /// One part is encoded while the one before it goes to the store.
 const PARTS_AT_ONCE: usize = 2;
 
-/// Writes item parts, user parts and the model card; nothing is visible before the run commits.
+/// Writes item parts, user parts, parts of pairs and the model card; nothing is visible before the run commits.
 ///
 /// # Cost
 /// Two parts in memory at a time, beside the model.
 pub(crate) async fn write(run: &Run, trained: &Arc<Trained>, watch: &Watch<'_>) -> Result<()> {
-    let parts: Vec<_> = [Table::Items, Table::Users]
-        .into_iter()
-        .flat_map(|table| {
-            trained.table(table).parts().into_iter().enumerate().map(move |(part, rows)| (table, part, rows))
-        })
-        .collect();
+    let states = [Table::Items, Table::Users].into_iter().flat_map(|table| {
+        let parts = trained.table(table).parts().into_iter().enumerate();
+        parts.map(move |(part, rows)| (Some(table), table.part_name(part), rows))
+    });
+    let pairs = trained.pairs.parts().into_iter().enumerate().map(|(part, rows)| (None, pairs::part_name(part), rows));
+    let parts: Vec<_> = states.chain(pairs).collect();
     let files = parts.len() as u64 + 1;
     watch.observer.stage(Stage::new("writing the solution version", "files", Some(files)));
-    let put = |(table, part, rows): (Table, usize, Range<usize>)| async move {
+    let put = |(table, name, rows): (Option<Table>, String, Range<usize>)| async move {
         watch.check()?;
         let count = rows.len() as u64;
-        let states = Arc::clone(trained);
-        let bytes = blocking("encoding states", move || states.table(table).encode(rows)).await??;
-        run.put(&table.part_name(part), bytes, Some(count)).await?;
+        let trained = Arc::clone(trained);
+        let encode = move || match table {
+            Some(table) => trained.table(table).encode(rows),
+            None => trained.pairs.encode(rows),
+        };
+        let bytes = blocking("encoding states", encode).await??;
+        run.put(&name, bytes, Some(count)).await?;
         Ok::<_, Error>(())
     };
     let mut written = 0;

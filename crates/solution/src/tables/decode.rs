@@ -4,10 +4,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, AsArray, FixedSizeBinaryArray, Int64Array, RecordBatch, StringViewArray, TimestampMillisecondArray,
-    UInt32Array,
+    Array, AsArray, FixedSizeBinaryArray, Float32Array, Int64Array, RecordBatch, StringViewArray,
+    TimestampMillisecondArray, UInt32Array,
 };
-use arrow::datatypes::{DataType, Field, Int64Type, Schema, TimestampMillisecondType, UInt32Type};
+use arrow::datatypes::{DataType, Field, Float32Type, Int64Type, Schema, TimestampMillisecondType, UInt32Type};
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
@@ -28,6 +28,7 @@ pub(crate) struct StateRows {
     pub(crate) ids: StringViewArray,
     indexes: UInt32Array,
     pub(crate) factors: FixedSizeBinaryArray,
+    pub(crate) log_odds: Float32Array,
     pub(crate) interactions: Int64Array,
     /// Distinct users of each item; `None` for users.
     pub(crate) users: Option<Int64Array>,
@@ -153,9 +154,14 @@ fn columns(batch: &RecordBatch) -> Result<StateRows, Damage> {
     let named = |name: &str| batch.column_by_name(name);
     let id = named(column::ITEM_ID).or_else(|| named(column::USER_ID));
     let index = named(column::ITEM_INDEX).or_else(|| named(column::USER_INDEX));
-    let (Some(id), Some(index), Some(factor), Some(interactions), Some(last)) =
-        (id, index, named(column::FACTOR), named(column::INTERACTIONS), named(column::LAST_INTERACTION))
-    else {
+    let (Some(id), Some(index), Some(factor), Some(log_odds), Some(interactions), Some(last)) = (
+        id,
+        index,
+        named(column::FACTOR),
+        named(column::LOG_ODDS),
+        named(column::INTERACTIONS),
+        named(column::LAST_INTERACTION),
+    ) else {
         return Err("a column is missing".to_owned());
     };
     if batch.columns().iter().any(|column| column.null_count() > 0) {
@@ -165,10 +171,11 @@ fn columns(batch: &RecordBatch) -> Result<StateRows, Damage> {
         id.as_string_view_opt(),
         index.as_primitive_opt::<UInt32Type>(),
         factor.as_fixed_size_binary_opt(),
+        log_odds.as_primitive_opt::<Float32Type>(),
         interactions.as_primitive_opt::<Int64Type>(),
         last.as_primitive_opt::<TimestampMillisecondType>(),
     );
-    let (Some(ids), Some(indexes), Some(factors), Some(interactions), Some(last)) = rows else {
+    let (Some(ids), Some(indexes), Some(factors), Some(log_odds), Some(interactions), Some(last)) = rows else {
         return Err("a column was decoded to another type".to_owned());
     };
     let users = named(column::USERS).and_then(|users| users.as_primitive_opt::<Int64Type>());
@@ -176,6 +183,7 @@ fn columns(batch: &RecordBatch) -> Result<StateRows, Damage> {
         ids: ids.clone(),
         indexes: indexes.clone(),
         factors: factors.clone(),
+        log_odds: log_odds.clone(),
         interactions: interactions.clone(),
         users: users.cloned(),
         last_interaction: last.clone(),
@@ -216,6 +224,9 @@ impl RowCheck {
         if factor_values(&rows.factors).iter().any(|value| !value.is_finite()) {
             return Err("a factor is not a finite number".to_owned());
         }
+        if rows.log_odds.values().iter().any(|value| !value.is_finite()) {
+            return Err("log_odds is not a finite number".to_owned());
+        }
         Ok(())
     }
 }
@@ -248,6 +259,7 @@ mod tests {
             table: Table::Users,
             ids: &ids,
             factors: factors.view(),
+            log_odds: &[-2.5; ROWS],
             interactions: &counts,
             users: None,
             last_interaction: &counts,

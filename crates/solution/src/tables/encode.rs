@@ -3,7 +3,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, FixedSizeBinaryArray, Int64Array, StringArray, TimestampMillisecondArray, UInt32Array};
+use arrow::array::{
+    ArrayRef, FixedSizeBinaryArray, Float32Array, Int64Array, StringArray, TimestampMillisecondArray, UInt32Array,
+};
 use arrow::buffer::Buffer;
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
@@ -15,11 +17,24 @@ use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use super::{Table, writer_properties};
 use crate::error::{Error, Result};
 
+/// A batch as a Parquet file.
+pub(super) fn parquet_file(batch: &RecordBatch) -> Result<Bytes> {
+    // The Arrow schema in the footer would say again what the Parquet types say, and is one more thing to distrust.
+    let options = ArrowWriterOptions::new().with_properties(writer_properties()).with_skip_arrow_metadata(true);
+    let mut file = Vec::with_capacity(batch.get_array_memory_size());
+    let mut writer = ArrowWriter::try_new_with_options(&mut file, batch.schema(), options).map_err(Error::encode)?;
+    writer.write(batch).map_err(Error::encode)?;
+    writer.close().map_err(Error::encode)?;
+    Ok(Bytes::from(file))
+}
+
 /// All rows of one table, from which parts are cut.
 pub(crate) struct StateTable<'a> {
     pub(crate) table: Table,
     pub(crate) ids: &'a Vocabulary,
     pub(crate) factors: ArrayView2<'a, f32>,
+    /// What each row adds to the log-odds of a new pair.
+    pub(crate) log_odds: &'a [f32],
     /// Events of each row.
     pub(crate) interactions: &'a [i64],
     /// Distinct users of each item; `None` for users.
@@ -41,15 +56,7 @@ impl StateTable<'_> {
     /// # Cost
     /// Three copies of the part's factors in memory at most: the column, its pages, the file.
     pub(crate) fn encode(&self, rows: Range<usize>) -> Result<Bytes> {
-        let batch = self.batch(rows).map_err(Error::encode)?;
-        // The Arrow schema in the footer would say again what the Parquet types say, and is one more thing to distrust.
-        let options = ArrowWriterOptions::new().with_properties(writer_properties()).with_skip_arrow_metadata(true);
-        let mut file = Vec::with_capacity(batch.get_array_memory_size());
-        let mut writer =
-            ArrowWriter::try_new_with_options(&mut file, batch.schema(), options).map_err(Error::encode)?;
-        writer.write(&batch).map_err(Error::encode)?;
-        writer.close().map_err(Error::encode)?;
-        Ok(Bytes::from(file))
+        parquet_file(&self.batch(rows).map_err(Error::encode)?)
     }
 
     fn batch(&self, rows: Range<usize>) -> std::result::Result<RecordBatch, arrow::error::ArrowError> {
@@ -67,6 +74,7 @@ impl StateTable<'_> {
             Arc::new(ids),
             Arc::new(UInt32Array::from(indexes)),
             Arc::new(self.factor_array(rows.clone())?),
+            Arc::new(Float32Array::from(self.log_odds[rows.clone()].to_vec())),
             Arc::new(Int64Array::from(self.interactions[rows.clone()].to_vec())),
         ];
         if let Some(users) = self.users {

@@ -112,7 +112,7 @@ impl TrainingJob {
         let (threads, token) = (pool(self.threads)?, stop.clone());
         let fitted = blocking("the fit", move || {
             let watch = Watch { observer: observer.as_ref(), cancellation: &token };
-            threads.install(|| train(&recipe, events, interactions, &watch))
+            threads.install(|| train(&recipe, events, interactions, None, &watch))
         });
         let trained = Arc::new(fitted.await??);
         seconds.fit = clock.elapsed().as_secs_f64();

@@ -15,6 +15,8 @@ async fn read_all(stores: &Stores, reference: &str) -> Result<SolutionVersion> {
         version.read_user_part(stores, part).await?;
     }
     version.user_states(stores).await?;
+    let items: Vec<u32> = (0u32..).take(version.items.ids.len()).collect();
+    version.item_history(stores, &items).await?;
     Ok(version)
 }
 

@@ -69,7 +69,7 @@ async fn history_tells_what_each_version_was_trained_on() {
     assert_eq!(history[0].recipe, small_recipe());
     assert_eq!(history[0].as_of, first.model.as_of);
     assert_eq!((history[0].interactions, history[0].pairs), (first.model.interactions, first.model.pairs));
-    assert_eq!(history[0].files, 3);
+    assert_eq!(history[0].files, 4);
 }
 
 #[tokio::test]

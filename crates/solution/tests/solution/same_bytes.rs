@@ -26,7 +26,13 @@ async fn one_two_and_four_threads_give_the_same_bytes() {
     let one = files_of(&rows, 1, 1).await;
     assert_eq!(
         one.keys().collect::<Vec<_>>(),
-        ["items/part-00000.parquet", "model.json", "users/part-00000.parquet", "users/part-00001.parquet"]
+        [
+            "items/part-00000.parquet",
+            "model.json",
+            "pairs/part-00000.parquet",
+            "users/part-00000.parquet",
+            "users/part-00001.parquet"
+        ]
     );
     assert_eq!(files_of(&rows, 1, 2).await, one);
     assert_eq!(files_of(&rows, 1, 4).await, one);

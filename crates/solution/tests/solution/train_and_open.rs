@@ -2,21 +2,17 @@
 
 use item_affinity_ingest::{InteractionsSource, read_interactions};
 use item_affinity_model::ndarray::Array2;
-use item_affinity_model::{Decay, Factors, ItemAffinity, fit};
+use item_affinity_model::{ItemAffinity, TrainedModel, train};
 use item_affinity_solution::{SolutionRef, SolutionVersion, TrainingJob};
 use item_affinity_storage::{Location, Stores};
 use std::ops::ControlFlow;
 
 use crate::planted::{GROUPS, job, open, parquet, planted, put, small_data, small_recipe, trained};
 
-async fn fitted(stores: &Stores, events: &str, recipe: &ItemAffinity) -> Factors {
+async fn fitted(stores: &Stores, events: &str, recipe: &ItemAffinity) -> TrainedModel {
     let source = InteractionsSource::new(vec![Location::parse(events).unwrap()]);
     let interactions = read_interactions(stores, &source, &|_| ()).await.unwrap().interactions;
-    let as_of = interactions.time_range().unwrap().1;
-    let decay = recipe.half_life_days.map(|days| Decay { half_life_seconds: days * 86_400.0, as_of });
-    let pairs = interactions.pairs(decay).unwrap();
-    let by_item = pairs.by_user.transpose();
-    fit(recipe, &pairs.by_user, &by_item, &mut |_| ControlFlow::Continue(())).unwrap()
+    train(recipe, &interactions, None, None, &mut |_| ControlFlow::Continue(())).unwrap()
 }
 
 fn bits(values: &Array2<f32>) -> Vec<u32> {
@@ -34,8 +30,10 @@ async fn factors_are_read_back_bit_by_bit_from_memory() {
     let version = open(&stores, "memory:///affinity").await.unwrap();
     let users = version.user_states(&stores).await.unwrap();
     let expected = fitted(&stores, "memory:///events/", &recipe).await;
-    assert!(bits(&version.items.factors) == bits(&expected.item_factors));
-    assert!(bits(&users.factors) == bits(&expected.user_factors));
+    assert!(bits(&version.items.factors) == bits(&expected.factors.item_factors));
+    assert!(bits(&users.factors) == bits(&expected.factors.user_factors));
+    assert_eq!((&version.items.log_odds, &users.log_odds), (&expected.log_odds.items, &expected.log_odds.users));
+    assert_eq!(version.model.propensity, expected.propensity);
     assert_eq!(version.model, report.model);
     assert_eq!((version.model.users, version.model.items), (240, 40));
     assert_eq!(version.reference, report.solution);
@@ -61,8 +59,26 @@ async fn factors_are_read_back_bit_by_bit_from_local_disk_in_several_parts() {
     assert_eq!(parts, expected);
     let users = version.user_states(&stores).await.unwrap();
     let expected = fitted(&stores, &path("events"), &recipe).await;
-    assert!(bits(&version.items.factors) == bits(&expected.item_factors));
-    assert!(bits(&users.factors) == bits(&expected.user_factors));
+    assert!(bits(&version.items.factors) == bits(&expected.factors.item_factors));
+    assert!(bits(&users.factors) == bits(&expected.factors.user_factors));
+}
+
+#[tokio::test]
+async fn pairs_with_history_are_read_back_for_the_asked_items() {
+    let stores = small_data().await;
+    trained(&stores).await;
+    let version = open(&stores, "memory:///affinity").await.unwrap();
+    let expected = fitted(&stores, "memory:///events/", &small_recipe()).await;
+    let (log_odds, weights) = (expected.log_odds.repeat.transpose(), expected.histories.transpose());
+    let asked = [3, 4, 17, 39];
+    let found = version.item_history(&stores, &asked).await.unwrap();
+    assert_eq!((found.log_odds.rows(), found.log_odds.columns()), (4, 240));
+    for (row, item) in asked.iter().enumerate() {
+        assert!(!log_odds.row(*item as usize).0.is_empty());
+        assert_eq!(found.log_odds.row(row), log_odds.row(*item as usize));
+        assert_eq!(found.weights.row(row), weights.row(*item as usize));
+    }
+    assert_eq!(version.item_history(&stores, &[]).await.unwrap().log_odds.nnz(), 0);
 }
 
 #[tokio::test]
@@ -87,7 +103,8 @@ async fn counts_and_times_of_states_are_those_of_the_interactions() {
         assert_eq!(users.last_interaction[index], *times.iter().max().unwrap());
     }
     assert_eq!(version.model.interactions, rows.len() as u64);
-    assert_eq!(version.model.as_of, rows.iter().map(|row| row.2).max().unwrap());
+    let newest = rows.iter().map(|row| row.2).max().unwrap();
+    assert_eq!((version.model.last_interaction, version.model.as_of), (newest, newest + 1));
 }
 
 #[tokio::test]
