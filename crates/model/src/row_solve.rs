@@ -196,7 +196,9 @@ impl Problem<'_> {
             y.iter_mut().zip(diagonal.iter()).for_each(|(y, inverse)| *y *= root * inverse);
         });
         // At the minimum the loss is the right side times α, without a difference of large numbers.
-        sum.iter_mut().zip(alpha.iter()).for_each(|(kept, value)| *kept = f64::from(*value));
+        for ((kept, value), c) in sum.iter_mut().zip(alpha.iter()).zip(confidence) {
+            *kept = if mean.is_some() { f64::from(*value) } else { f64::from(*c).sqrt() };
+        }
         system.set_outer(panel, n);
         system.add_diagonal(std::iter::repeat_n(1.0, n));
         if !system.solve(alpha) {
