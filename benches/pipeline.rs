@@ -21,7 +21,7 @@ use std::time::Duration;
 use criterion::{Criterion, SamplingMode};
 use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use datafusion::parquet::arrow::ArrowWriter;
-use item_affinity_datafusion::{SegmentsRequest, SessionSettings, segments_dataframe, session};
+use item_affinity_datafusion::{Seen, SegmentsRequest, SessionSettings, segments_dataframe, session};
 use item_affinity_job::TrainingJob;
 use item_affinity_model::ndarray::{Array2, s};
 use item_affinity_model::{ItemAffinity, score_tile};
@@ -54,7 +54,7 @@ fn main() {
         b.iter(|| bare_product(&version.items.factors, &users));
     });
     for k in [25, 1_000] {
-        let request = SegmentsRequest { items: items.clone(), num_results: k };
+        let request = SegmentsRequest { items: items.clone(), num_results: k, seen: Seen::Include, min_score: 0.0 };
         group.bench_function(format!("segments from Parquet, k = {k}"), |b| {
             b.iter(|| {
                 runtime.block_on(async {

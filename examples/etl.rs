@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use datafusion::dataframe::DataFrameWriteOptions;
 use datafusion::prelude::{col, lit};
-use item_affinity_datafusion::{SegmentsRequest, SessionSettings, segments_dataframe, session};
+use item_affinity_datafusion::{Seen, SegmentsRequest, SessionSettings, segments_dataframe, session};
 use item_affinity_job::TrainingJob;
 use item_affinity_solution::SolutionVersion;
 use item_affinity_storage::Stores;
@@ -31,7 +31,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let version = Arc::new(SolutionVersion::open(&stores, &trained.solution).await?);
     let items = version.items.ids.iter().take(5).map(str::to_owned).collect();
     let ctx = session(&stores, SessionSettings::default())?;
-    let planned = segments_dataframe(&ctx, &stores, &version, &SegmentsRequest { items, num_results: 100 })?;
+    let planned = segments_dataframe(
+        &ctx,
+        &stores,
+        &version,
+        &SegmentsRequest { items, num_results: 100, seen: Seen::Exclude, min_score: 0.0 },
+    )?;
 
     let confident = planned.segments.filter(col("score").gt(lit(0.05)))?;
     let rows = confident.clone().count().await?;

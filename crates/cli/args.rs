@@ -8,6 +8,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use item_affinity_ingest::{ColumnMapping, TimestampUnit};
 use item_affinity_model::ItemAffinity;
 
+use crate::segment_args::SegmentArgs;
+
 const EXIT_CODES: &str = "Exit codes: 0 done or already done, 1 a bug, 2 usage, 3 bad input or a missing right, \
 4 committed but some items have error records, 5 storage (a retry may pass), 6 another job won, 7 commit unknown, \
 8 a resource limit, 130 and 143 stopped by a signal.\n\nLocations are paths or URLs (s3://, file://); credentials and \
@@ -166,6 +168,9 @@ pub(crate) struct RecipeArgs {
     /// Events lose half their weight in this time: 36h, 28d, or none.
     #[arg(long, value_name = "DURATION", help_heading = "Advanced", default_value_t = HalfLife::default())]
     pub(crate) half_life: HalfLife,
+    /// How far ahead scores look: 36h, 28d; without it as long as the newest tenth of the events took.
+    #[arg(long, value_name = "DURATION", value_parser = parse_days)]
+    pub(crate) horizon: Option<f64>,
     /// Start of the random numbers; the same seed gives the same bits.
     #[arg(long, value_name = "N", default_value_t = ItemAffinity::default().seed, help_heading = "Advanced")]
     pub(crate) seed: u64,
@@ -206,6 +211,7 @@ impl RecipeArgs {
             regularization: self.regularization,
             unobserved_weight: self.unobserved_weight,
             half_life_days: self.half_life.0,
+            horizon_days: self.horizon,
             seed: self.seed,
         }
     }
@@ -223,57 +229,6 @@ pub(crate) struct TrainArgs {
     /// Trains a new version even when the newest one has the same inputs and settings.
     #[arg(long)]
     pub(crate) force: bool,
-}
-
-#[derive(Args)]
-pub(crate) struct SegmentArgs {
-    /// The solution version: a location, newest version, or location@7.
-    #[arg(long, value_name = "LOCATION[@N]")]
-    pub(crate) solution: String,
-    /// The item list: JSON Lines {"itemId": "…"}, Parquet or CSV with item_id.
-    #[arg(long, value_name = "LOCATION", required_unless_present = "item")]
-    pub(crate) items: Option<String>,
-    /// One item; may repeat.
-    #[arg(long, value_name = "ID", conflicts_with = "items")]
-    pub(crate) item: Vec<String>,
-    /// Where segments go: empty, or written by segment before.
-    #[arg(long, value_name = "LOCATION")]
-    pub(crate) output: String,
-    /// Users per item, 1 to 5,000,000.
-    #[arg(long, value_name = "N", default_value_t = 25, value_parser = clap::value_parser!(u64).range(1..=5_000_000))]
-    pub(crate) num_results: u64,
-    /// Items allowed in one job.
-    #[arg(long, value_name = "N", default_value_t = NonZeroUsize::MIN.saturating_add(499))]
-    pub(crate) max_items: NonZeroUsize,
-    /// How segments are written.
-    #[arg(long, value_enum, default_value_t = SegmentFormat::Parquet)]
-    pub(crate) format: SegmentFormat,
-    /// Name of the list of users in JSON Lines.
-    #[arg(long, value_enum, default_value_t = UsersKeyName::UsersList)]
-    pub(crate) users_key: UsersKeyName,
-    /// Writes a new version even when the same job was committed before.
-    #[arg(long)]
-    pub(crate) force: bool,
-    /// Exit code 4 when items have error records.
-    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
-    pub(crate) fail_on_item_error: bool,
-    /// Bytes that scoring may hold, as 512MB or 4GB; no limit unless said.
-    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
-    pub(crate) memory_limit: Option<usize>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum SegmentFormat {
-    Parquet,
-    JsonLines,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum UsersKeyName {
-    #[value(name = "usersList")]
-    UsersList,
-    #[value(name = "recommendedUsers")]
-    RecommendedUsers,
 }
 
 #[derive(Args)]
@@ -378,7 +333,7 @@ fn parse_days(text: &str) -> Result<f64, String> {
 }
 
 /// `512MB`, `4GB`, `1048576` in bytes.
-fn parse_bytes(text: &str) -> Result<usize, String> {
+pub(crate) fn parse_bytes(text: &str) -> Result<usize, String> {
     let refused = || format!("'{text}' is not a size; write 512MB, 4GB or a number of bytes");
     let upper = text.trim().to_ascii_uppercase();
     let units = [("KB", 1usize << 10), ("MB", 1 << 20), ("GB", 1 << 30), ("B", 1), ("", 1)];

@@ -12,6 +12,7 @@ mod print;
 mod progress;
 mod query;
 mod segment;
+mod segment_args;
 mod show;
 mod sql;
 mod train;

@@ -7,10 +7,11 @@ use item_affinity_datafusion::SessionSettings;
 use item_affinity_job::{BatchSegmentJob, ItemList, Observer, OutputFormat, SegmentReport, UsersKey};
 use item_affinity_storage::{Location, Stores};
 
-use crate::args::{Global, SegmentArgs, SegmentFormat, UsersKeyName};
+use crate::args::Global;
 use crate::exit::Failure;
 use crate::print::say;
 use crate::progress::{Progress, grouped};
+use crate::segment_args::{SegmentArgs, SegmentFormat, UsersKeyName};
 
 /// Committed, but some items have error records.
 const ITEM_ERRORS: u8 = 4;
@@ -46,6 +47,8 @@ pub(crate) async fn run(global: &Global, args: SegmentArgs) -> Result<ExitCode, 
     let report = BatchSegmentJob::new(&args.solution, items)
         .num_results(usize::try_from(args.num_results).map_err(Failure::usage)?)
         .max_items(args.max_items.get())
+        .seen(args.seen.into())
+        .min_score(args.min_score)
         .output(&args.output)
         .format(format)
         .force(args.force)

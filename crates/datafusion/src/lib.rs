@@ -11,6 +11,8 @@
 //! | `item_affinity_segments(items [, num_results])` | `item_id, rank, user_id, score` in the order `(item_id, rank)`: for each item the users who will most likely interact with it next |
 //! | `item_affinity_score(user_id, item_id)` | Float32, NULL when one of them is unknown |
 //!
+//! A score is the probability that the user interacts with the item within the horizon of the solution version.
+//!
 //! `items` is a list, a table or view with a column `item_id`, a subquery in its own parentheses, or the path of a JSON
 //! Lines, Parquet or CSV file. Every argument has a session option `item_affinity.<name>`.
 //!
@@ -20,6 +22,7 @@
 
 mod error;
 mod item_list;
+mod item_pairs;
 mod items_argument;
 mod options;
 mod score_function;
@@ -40,7 +43,9 @@ use item_affinity_storage::Stores;
 
 pub use error::error_kind;
 pub use item_list::{ItemEntry, ItemError, ItemList};
-pub use options::{DEFAULT_MAX_ITEMS, DEFAULT_NUM_RESULTS, ItemAffinityOptions, NUM_RESULTS_RANGE, OnUnknownItem};
+pub use options::{
+    DEFAULT_MAX_ITEMS, DEFAULT_NUM_RESULTS, ItemAffinityOptions, NUM_RESULTS_RANGE, OnUnknownItem, Seen,
+};
 pub use segment_schema::SEGMENT_SCHEMA;
 pub use segments_final_exec::SegmentsFinalExec;
 pub use segments_plan::{SegmentsPlan, SegmentsRequest, segments_dataframe};

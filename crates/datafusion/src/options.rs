@@ -3,11 +3,12 @@
 use std::any::Any;
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::str::FromStr;
 
 use datafusion::common::config::{ConfigEntry, ConfigExtension, ExtensionOptions};
 use datafusion::common::{plan_datafusion_err, plan_err};
 use datafusion::config::ConfigOptions;
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 
 /// Users per item when nothing else is asked for, as in Amazon Personalize.
 pub const DEFAULT_NUM_RESULTS: usize = 25;
@@ -17,7 +18,7 @@ pub const NUM_RESULTS_RANGE: RangeInclusive<usize> = 1..=5_000_000;
 pub const DEFAULT_MAX_ITEMS: usize = 500;
 
 /// Session options of the plugin, set by `SET item_affinity.<name> = …` and shown by `SHOW item_affinity.<name>`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ItemAffinityOptions {
     /// The solution version to answer from: a location, newest committed version, or `location@7`.
@@ -28,6 +29,10 @@ pub struct ItemAffinityOptions {
     pub max_items: usize,
     /// What happens to an item that was not present at training.
     pub on_unknown_item: OnUnknownItem,
+    /// Whether users who already interacted with an item are in its segment.
+    pub seen: Seen,
+    /// The least score of a user in a segment.
+    pub min_score: f32,
 }
 
 impl Default for ItemAffinityOptions {
@@ -37,6 +42,8 @@ impl Default for ItemAffinityOptions {
             num_results: DEFAULT_NUM_RESULTS,
             max_items: DEFAULT_MAX_ITEMS,
             on_unknown_item: OnUnknownItem::Skip,
+            seen: Seen::Include,
+            min_score: 0.0,
         }
     }
 }
@@ -72,6 +79,13 @@ impl ExtensionOptions for ItemAffinityOptions {
                     _ => return plan_err!("item_affinity.on_unknown_item must be 'skip' or 'error', got '{value}'"),
                 }
             }
+            "seen" => self.seen = value.parse()?,
+            "min_score" => {
+                let number = value.trim().parse().map_err(|_| {
+                    plan_datafusion_err!("item_affinity.min_score must be a number in [0, 1], got '{value}'")
+                })?;
+                self.min_score = checked_min_score("item_affinity.min_score", number)?;
+            }
             other => {
                 let known = self.entries().into_iter().map(|e| e.key).collect::<Vec<_>>().join(", ");
                 return plan_err!("there is no option item_affinity.{other}; there are {known}");
@@ -99,6 +113,12 @@ impl ExtensionOptions for ItemAffinityOptions {
                 Some(self.on_unknown_item.to_string()),
                 "What happens to an item that was not present at training: skip or error.",
             ),
+            entry(
+                "seen",
+                Some(self.seen.to_string()),
+                "Whether users who already interacted with an item are in its segment: include, exclude or only.",
+            ),
+            entry("min_score", Some(self.min_score.to_string()), "The least score of a user in a segment, 0 to 1."),
         ]
     }
 }
@@ -129,12 +149,49 @@ impl fmt::Display for OnUnknownItem {
     }
 }
 
+/// Whether users who already interacted with an item are in its segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Seen {
+    /// They are ranked like all others, by the probability that they will do it again.
+    #[default]
+    Include,
+    /// They are left out: only users who never had the item.
+    Exclude,
+    /// Nobody else is in it.
+    Only,
+}
+
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Include => "include",
+            Self::Exclude => "exclude",
+            Self::Only => "only",
+        })
+    }
+}
+
+impl FromStr for Seen {
+    type Err = DataFusionError;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "include" => Ok(Self::Include),
+            "exclude" => Ok(Self::Exclude),
+            "only" => Ok(Self::Only),
+            _ => plan_err!("item_affinity.seen must be 'include', 'exclude' or 'only', got '{text}'"),
+        }
+    }
+}
+
 /// The options of one call, checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct CallOptions {
     pub(crate) num_results: usize,
     pub(crate) max_items: usize,
     pub(crate) on_unknown_item: OnUnknownItem,
+    pub(crate) seen: Seen,
+    pub(crate) min_score: f32,
 }
 
 impl CallOptions {
@@ -146,6 +203,8 @@ impl CallOptions {
             num_results: options.num_results,
             max_items: options.max_items,
             on_unknown_item: options.on_unknown_item,
+            seen: options.seen,
+            min_score: options.min_score,
         }
     }
 }
@@ -160,6 +219,16 @@ pub(crate) fn checked_num_results<N: TryInto<usize> + fmt::Display + Copy>(name:
             NUM_RESULTS_RANGE.end()
         ),
     }
+}
+
+/// Checks a least score; `name` is what the person wrote it as.
+pub(crate) fn checked_min_score(name: &str, value: f64) -> Result<f32> {
+    if !(0.0..=1.0).contains(&value) {
+        return plan_err!("{name} must be a number in [0, 1], got {value}; the default is 0");
+    }
+    #[allow(clippy::cast_possible_truncation)] // scores are f32
+    let value = value as f32;
+    Ok(value)
 }
 
 /// The solution version that the session names, if any.

@@ -13,7 +13,7 @@ use datafusion::logical_expr::async_udf::{AsyncScalarUDF, AsyncScalarUDFImpl};
 use datafusion::logical_expr::{
     ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
-use item_affinity_model::dot;
+use item_affinity_model::{dot, probability};
 
 use crate::solution_cache::SolutionCache;
 
@@ -34,7 +34,8 @@ impl ScoreFunction {
     fn new(solutions: SolutionCache) -> Self {
         let documentation = Documentation::builder(
             datafusion::logical_expr::DocSection { include: true, label: "Item affinity", description: None },
-            "The score of a user for an item in the solution version of the session; NULL if either is unknown.",
+            "The probability that a user interacts with an item within the horizon of the session's solution version; NULL \
+             if either is unknown.",
             "item_affinity_score(user_id, item_id)",
         )
         .with_argument("user_id", "The user, a string or an integer.")
@@ -101,10 +102,17 @@ impl AsyncScalarUDFImpl for ScoreFunction {
         };
         let user_ids = texts(user_ids, args.number_rows)?;
         let item_ids = texts(item_ids, args.number_rows)?;
-        let scores = user_ids.iter().zip(&item_ids).map(|(user, item)| {
-            let user = users.ids.index_of(user?)? as usize;
-            let item = version.items.ids.index_of(item?)? as usize;
-            Some(dot(users.factors.row(user), version.items.factors.row(item)))
+        let items: Vec<Option<u32>> = item_ids.iter().map(|item| version.items.ids.index_of(item?)).collect();
+        let history = self.solutions.history(&version, items.iter().flatten().copied().collect()).await?;
+        let scores = user_ids.iter().zip(items).map(|(user, item)| {
+            let (user, item) = (users.ids.index_of(user?)?, item?);
+            if let Some(log_odds) = history.get(&item).and_then(|pairs| pairs.log_odds(user)) {
+                return Some(probability(f64::from(log_odds)));
+            }
+            let (user, item) = (user as usize, item as usize);
+            let affinity = dot(users.factors.row(user), version.items.factors.row(item));
+            let (of_user, of_item) = (users.log_odds[user], version.items.log_odds[item]);
+            Some(probability(version.model.slopes.log_odds(affinity, of_user, of_item)))
         });
         Ok(ColumnarValue::Array(Arc::new(scores.collect::<Float32Array>())))
     }

@@ -187,6 +187,7 @@ impl SegmentMerge {
         let items = batch.column(0).as_primitive::<UInt32Type>().values();
         let users = batch.column(1).as_primitive::<UInt32Type>().values();
         let scores = batch.column(3).as_primitive::<Float32Type>().values();
+        let least = self.query.min_score;
         let known = u32::try_from(self.query.item_ids.len()).unwrap_or(u32::MAX);
         if items.iter().any(|item| *item >= known) {
             return internal_err!("a candidate names an item that was not asked for");
@@ -195,7 +196,10 @@ impl SegmentMerge {
             return exec_err!("more than {} batches of candidates; ask for fewer items at a time", u32::MAX);
         };
         for (row, ((item, user_index), score)) in (0..).zip(items.iter().zip(users).zip(scores)) {
-            self.candidates.push(Candidate { item: *item, score: *score, user_index: *user_index, batch: number, row });
+            if *score >= least {
+                let candidate = Candidate { item: *item, score: *score, user_index: *user_index, batch: number, row };
+                self.candidates.push(candidate);
+            }
         }
         let ids = batch.column(2).as_string::<i32>().clone();
         self.id_bytes += ids.get_array_memory_size();

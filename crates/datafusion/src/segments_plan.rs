@@ -22,7 +22,8 @@ use item_affinity_model::ndarray::Axis;
 use item_affinity_solution::SolutionVersion;
 use item_affinity_storage::Stores;
 
-use crate::options::{CallOptions, OnUnknownItem, checked_num_results};
+use crate::item_pairs::ItemPairs;
+use crate::options::{CallOptions, OnUnknownItem, Seen, checked_min_score, checked_num_results};
 use crate::segment_schema::SEGMENT_SCHEMA;
 use crate::segments_final_exec::SegmentsFinalExec;
 use crate::segments_function::NAME;
@@ -71,7 +72,12 @@ impl ResolvedSegments {
             solution_version: version.reference().to_string(),
             item_ids: known.iter().filter_map(|index| version.items.ids.id(*index)).map(str::to_owned).collect(),
             item_factors: Arc::new(version.items.factors.select(Axis(0), &rows)),
+            item_log_odds: rows.iter().map(|row| version.items.log_odds[*row]).collect(),
+            slopes: version.model.slopes,
             num_results: options.num_results,
+            seen: options.seen,
+            min_score: options.min_score,
+            pairs: ItemPairs::new(stores, version, known.iter().copied().collect()),
         };
         query.validate()?;
         let query = (!known.is_empty()).then(|| Arc::new(query));
@@ -113,6 +119,10 @@ pub struct SegmentsRequest {
     pub items: Vec<String>,
     /// Users per item, 1 to 5,000,000.
     pub num_results: usize,
+    /// Whether users with history of an item are in its segment.
+    pub seen: Seen,
+    /// The least score of a user in a segment, 0 to 1.
+    pub min_score: f32,
 }
 
 /// Segments as a DataFrame, and the items that have none.
@@ -126,7 +136,7 @@ pub struct SegmentsPlan {
 
 /// Plans segments of an opened solution version for use from Rust; the same plan as SQL's.
 ///
-/// # Errors   a plan error for `num_results` out of range or an empty list of items
+/// # Errors   a plan error for `num_results` or `min_score` out of range or an empty list of items
 pub fn segments_dataframe(
     ctx: &SessionContext,
     stores: &Stores,
@@ -140,6 +150,8 @@ pub fn segments_dataframe(
         num_results: checked_num_results("num_results", request.num_results)?,
         max_items: usize::MAX,
         on_unknown_item: OnUnknownItem::Skip,
+        seen: request.seen,
+        min_score: checked_min_score("min_score", f64::from(request.min_score))?,
     };
     let mut resolved = ResolvedSegments::new(stores, version, &request.items, &options)?;
     let unknown_items = std::mem::take(&mut resolved.unknown_items);

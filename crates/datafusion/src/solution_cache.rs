@@ -1,6 +1,6 @@
 //! Solution versions that a session has opened: item states are read and verified once, not once a query.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::common::plan_err;
@@ -22,6 +22,24 @@ pub(crate) struct SolutionCache {
     opened: Arc<Mutex<VecDeque<Arc<SolutionVersion>>>>,
     /// The decoded user states of one version, for scores of single pairs.
     users: Arc<tokio::sync::Mutex<Option<DecodedUsers>>>,
+    /// The pairs with history of the items that were asked for, of one version.
+    history: Arc<tokio::sync::Mutex<Option<(SolutionRef, HistoryByItem)>>>,
+}
+
+/// Pairs with history by item index.
+pub(crate) type HistoryByItem = HashMap<u32, Arc<PairsOfItem>>;
+
+/// Users with history of one item, ascending, and the log-odds of each pair.
+#[derive(Debug)]
+pub(crate) struct PairsOfItem {
+    users: Vec<u32>,
+    log_odds: Vec<f32>,
+}
+
+impl PairsOfItem {
+    pub(crate) fn log_odds(&self, user: u32) -> Option<f32> {
+        self.users.binary_search(&user).ok().map(|at| self.log_odds[at])
+    }
 }
 
 /// The user states of one version.
@@ -29,7 +47,7 @@ type DecodedUsers = (SolutionRef, Arc<UserStates>);
 
 impl SolutionCache {
     pub(crate) fn new(stores: Stores) -> Self {
-        Self { stores, opened: Arc::default(), users: Arc::default() }
+        Self { stores, opened: Arc::default(), users: Arc::default(), history: Arc::default() }
     }
 
     pub(crate) fn stores(&self) -> &Stores {
@@ -65,6 +83,25 @@ impl SolutionCache {
                 Ok(users)
             }
         }
+    }
+
+    /// Pairs with history of these items; those that were asked for before are in memory.
+    pub(crate) async fn history(&self, version: &SolutionVersion, items: BTreeSet<u32>) -> Result<HistoryByItem> {
+        let mut kept = self.history.lock().await;
+        let (_, known) = match kept.as_mut() {
+            Some(of) if of.0 == *version.reference() => of,
+            _ => kept.insert((version.reference().clone(), HistoryByItem::new())),
+        };
+        let missing: Vec<u32> = items.iter().copied().filter(|item| !known.contains_key(item)).collect();
+        if !missing.is_empty() {
+            let read = version.item_history(&self.stores, &missing).await.map_err(from_solution)?;
+            for (row, item) in missing.into_iter().enumerate() {
+                let (users, log_odds) = read.log_odds.row(row);
+                let pairs = PairsOfItem { users: users.to_vec(), log_odds: log_odds.to_vec() };
+                known.insert(item, Arc::new(pairs));
+            }
+        }
+        Ok(items.iter().filter_map(|item| Some((*item, Arc::clone(known.get(item)?)))).collect())
     }
 
     fn find(&self, pinned: &SolutionRef) -> Option<Arc<SolutionVersion>> {

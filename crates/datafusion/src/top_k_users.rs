@@ -4,25 +4,29 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Float32Array, RecordBatch, StringArray, UInt32Array};
 use datafusion::arrow::compute::interleave;
-use datafusion::arrow::datatypes::UInt32Type;
+use datafusion::arrow::datatypes::{Float32Type, UInt32Type};
 use datafusion::common::internal_err;
 use datafusion::error::Result;
-use item_affinity_model::ndarray::{Array2, ArrayView2, s};
-use item_affinity_model::{Scored, TopKUsers, score_tile};
+use item_affinity_model::ndarray::{ArrayView2, s};
+use item_affinity_model::{Csr, Scored, TileLogOdds, TopKUsers, score_tile};
 use item_affinity_solution::factor_values;
 
 use crate::error::from_model;
+use crate::options::Seen;
 use crate::segment_schema::CANDIDATE_SCHEMA;
-use crate::user_states::{FACTOR, USER_ID, USER_INDEX};
+use crate::top_k_users_exec::SegmentQuery;
+use crate::user_states::{FACTOR, LOG_ODDS, USER_ID, USER_INDEX};
 
 /// Users in one tile of scores: with [`ITEM_BLOCK`] items it takes 2 MB, which stays in the second-level cache.
 const TILE_USERS: usize = 1024;
 /// Items in one tile of scores.
-const ITEM_BLOCK: usize = 512;
+pub(crate) const ITEM_BLOCK: usize = 512;
 
 /// Scores batches of user states against the asked items and keeps the best `k` users of each.
 pub(crate) struct PartitionTopK {
-    item_factors: Arc<Array2<f32>>,
+    query: Arc<SegmentQuery>,
+    /// Pairs with history, in blocks of [`ITEM_BLOCK`] items.
+    history: Arc<Vec<Csr>>,
     blocks: Vec<TopKUsers>,
     tile: Vec<f32>,
     ids: Vec<SeenUsers>,
@@ -35,14 +39,14 @@ struct SeenUsers {
 }
 
 impl PartitionTopK {
-    pub(crate) fn new(item_factors: Arc<Array2<f32>>, k: usize) -> Self {
-        let items = item_factors.nrows();
+    pub(crate) fn new(query: Arc<SegmentQuery>, history: Arc<Vec<Csr>>) -> Self {
+        let (items, k) = (query.item_factors.nrows(), query.num_results);
         let blocks = (0..items).step_by(ITEM_BLOCK).map(|at| TopKUsers::new(ITEM_BLOCK.min(items - at), k)).collect();
         let tile = vec![0.0; items.min(ITEM_BLOCK) * TILE_USERS];
-        Self { item_factors, blocks, tile, ids: Vec::new() }
+        Self { query, history, blocks, tile, ids: Vec::new() }
     }
 
-    /// Bytes held: candidates, the tile of scores, and the ids of all users seen.
+    /// Bytes held: candidates, the tile of scores, and the ids of all users seen; not the shared history.
     pub(crate) fn allocated_bytes(&self) -> usize {
         self.blocks.iter().map(TopKUsers::allocated_bytes).sum::<usize>()
             + self.tile.capacity() * size_of::<f32>()
@@ -53,28 +57,41 @@ impl PartitionTopK {
                 .sum::<usize>()
     }
 
-    /// Scores the users of one batch (`user_id, user_index, factor`) and returns how many there were.
+    /// Scores the users of one batch (`user_id, user_index, factor, log_odds`) and returns how many there were.
     ///
     /// # Cost   items × users × hidden_dimension multiply-adds, on the calling thread
     pub(crate) fn push(&mut self, batch: &RecordBatch) -> Result<usize> {
         let users = batch.num_rows();
-        let dimension = self.item_factors.ncols();
+        let dimension = self.query.item_factors.ncols();
         let user_index = batch.column(USER_INDEX).as_primitive::<UInt32Type>().clone();
         let user_id = batch.column(USER_ID).as_string::<i32>().clone();
         let factors = factor_values(batch.column(FACTOR).as_fixed_size_binary());
         let Ok(factors) = ArrayView2::from_shape((users, dimension), factors.as_ref()) else {
             return internal_err!("{} factor values for {users} users of dimension {dimension}", factors.len());
         };
+        let log_odds = batch.column(LOG_ODDS).as_primitive::<Float32Type>().values();
+        let (new_pairs, repeat_pairs) = (self.query.seen != Seen::Only, self.query.seen != Seen::Exclude);
         for from in (0..users).step_by(TILE_USERS) {
             let to = users.min(from + TILE_USERS);
             let user_factors = factors.slice(s![from..to, ..]);
             for (block, top) in self.blocks.iter_mut().enumerate() {
                 let first = block * ITEM_BLOCK;
-                let items = self.item_factors.nrows().min(first + ITEM_BLOCK) - first;
-                let item_factors = self.item_factors.slice(s![first..first + items, ..]);
-                let scores = &mut self.tile[..items * (to - from)];
-                score_tile(item_factors, user_factors, scores).map_err(from_model)?;
-                top.push(scores, &user_index.values()[from..to]).map_err(from_model)?;
+                let items = self.query.item_factors.nrows().min(first + ITEM_BLOCK) - first;
+                let (tile_users, history) = (&user_index.values()[from..to], &self.history[block]);
+                if repeat_pairs {
+                    top.push_repeat_pairs(tile_users, history).map_err(from_model)?;
+                }
+                if new_pairs {
+                    let item_factors = self.query.item_factors.slice(s![first..first + items, ..]);
+                    let affinities = &mut self.tile[..items * (to - from)];
+                    score_tile(item_factors, user_factors, affinities).map_err(from_model)?;
+                    let tile = TileLogOdds {
+                        slopes: self.query.slopes,
+                        users: &log_odds[from..to],
+                        items: &self.query.item_log_odds[first..first + items],
+                    };
+                    top.push_new_pairs(affinities, tile_users, tile, history).map_err(from_model)?;
+                }
             }
         }
         self.ids.push(SeenUsers { user_index, user_id });

@@ -19,10 +19,13 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties, SendableRecordBatchStream,
 };
 use futures::StreamExt;
+use item_affinity_model::NewPairSlopes;
 use item_affinity_model::ndarray::Array2;
 
+use crate::item_pairs::{self, ItemPairs};
+use crate::options::Seen;
 use crate::segment_schema::CANDIDATE_SCHEMA;
-use crate::top_k_users::PartitionTopK;
+use crate::top_k_users::{ITEM_BLOCK, PartitionTopK};
 
 /// What is asked, resolved once against one solution version; it travels inside the nodes.
 #[derive(Debug)]
@@ -33,8 +36,18 @@ pub struct SegmentQuery {
     pub item_ids: Vec<String>,
     /// Their factors: items × hidden_dimension, row by row in the order of `item_ids`.
     pub item_factors: Arc<Array2<f32>>,
+    /// What each item adds to the log-odds of a new pair, in the order of `item_ids`.
+    pub item_log_odds: Vec<f32>,
+    /// How affinity counts in the log-odds of a new pair.
+    pub slopes: NewPairSlopes,
     /// Users per item.
     pub num_results: usize,
+    /// Whether users with history of the item are in its segment.
+    pub seen: Seen,
+    /// The least score of a user in a segment.
+    pub min_score: f32,
+    /// The pairs with history of these items.
+    pub(crate) pairs: ItemPairs,
 }
 
 impl SegmentQuery {
@@ -42,14 +55,16 @@ impl SegmentQuery {
     ///
     /// # Errors   a plan error when shapes differ or items are not ascending
     pub fn validate(&self) -> Result<()> {
-        if self.item_ids.len() != self.item_factors.nrows() || !self.item_ids.is_sorted_by(|a, b| a < b) {
-            return plan_err!("a segment query needs ascending item ids with one factor each");
+        let items = self.item_ids.len();
+        let one_each = items == self.item_factors.nrows() && items == self.item_log_odds.len();
+        if !one_each || !self.item_ids.is_sorted_by(|a, b| a < b) {
+            return plan_err!("a segment query needs ascending item ids with one factor and log-odds each");
         }
         Ok(())
     }
 }
 
-/// Scores each user state against the asked items and keeps, per partition, the best `num_results` users of each item.
+/// Gives each user state a probability for the asked items and keeps, per partition, the best `num_results` users of each item.
 ///
 /// One child, whose partitioning it keeps. Rows leave by item, best first; the total order is score down, then user id
 /// up, so neither tiles nor partitions show in the result.
@@ -62,7 +77,7 @@ pub struct TopKUsersPerItemExec {
 }
 
 impl TopKUsersPerItemExec {
-    /// Puts the node on a scan of `user_id, user_index, factor`.
+    /// Puts the node on a scan of `user_id, user_index, factor, log_odds`.
     #[must_use]
     pub fn new(query: Arc<SegmentQuery>, input: Arc<dyn ExecutionPlan>) -> Self {
         let partitions = input.properties().output_partitioning().partition_count();
@@ -78,16 +93,17 @@ impl TopKUsersPerItemExec {
 
 impl DisplayAs for TopKUsersPerItemExec {
     fn fmt_as(&self, format: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let SegmentQuery { solution_version, item_ids, num_results, .. } = self.query.as_ref();
+        let SegmentQuery { solution_version, item_ids, num_results, seen, .. } = self.query.as_ref();
         match format {
             DisplayFormatType::Default | DisplayFormatType::Verbose => write!(
                 f,
-                "TopKUsersPerItemExec: items={}, k={num_results}, solution_version={solution_version}",
+                "TopKUsersPerItemExec: items={}, k={num_results}, seen={seen}, solution_version={solution_version}",
                 item_ids.len()
             ),
             DisplayFormatType::TreeRender => {
                 writeln!(f, "items={}", item_ids.len())?;
                 writeln!(f, "k={num_results}")?;
+                writeln!(f, "seen={seen}")?;
                 writeln!(f, "solution_version={solution_version}")
             }
         }
@@ -148,8 +164,11 @@ impl ExecutionPlan for TopKUsersPerItemExec {
         builder.spawn(async move {
             let consumer = MemoryConsumer::new(format!("TopKUsersPerItem[{partition}]")).with_can_spill(false);
             let reservation = consumer.register(context.memory_pool());
-            let mut top = PartitionTopK::new(Arc::clone(&query.item_factors), query.num_results);
-            reservation.try_resize(top.allocated_bytes())?;
+            let history = query.pairs.blocks(ITEM_BLOCK).await?;
+            // The history is shared: the first partition answers for it.
+            let shared = if partition == 0 { item_pairs::allocated_bytes(&history) } else { 0 };
+            let mut top = PartitionTopK::new(Arc::clone(&query), history);
+            reservation.try_resize(shared + top.allocated_bytes())?;
             let mut input = input;
             let cancel = CancelOnDrop::default();
             loop {
@@ -168,8 +187,8 @@ impl ExecutionPlan for TopKUsersPerItemExec {
                 .await?;
                 top = state;
                 metrics.users_scored.add(users);
-                metrics.peak_memory.set_max(top.allocated_bytes());
-                reservation.try_resize(top.allocated_bytes())?;
+                metrics.peak_memory.set_max(shared + top.allocated_bytes());
+                reservation.try_resize(shared + top.allocated_bytes())?;
             }
             let batch_size = context.session_config().batch_size();
             let mut candidates = blocking(move || top.finish(batch_size)).await?;

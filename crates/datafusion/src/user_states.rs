@@ -30,8 +30,9 @@ use crate::error::from_storage;
 pub(crate) const USER_ID: usize = 0;
 pub(crate) const USER_INDEX: usize = 1;
 pub(crate) const FACTOR: usize = 2;
+pub(crate) const LOG_ODDS: usize = 3;
 
-/// Scans `user_id, user_index, factor` of a solution version in at most `partitions` partitions of about equal size.
+/// Scans `user_id, user_index, factor, log_odds` of a solution version in at most `partitions` partitions of about equal size.
 ///
 /// The leaf is DataFusion's own Parquet source, so that a cluster can cut it into tasks. Its reader takes a part whole
 /// and compares its SHA-256 with the commit before a byte of it is decoded.
@@ -41,7 +42,7 @@ pub(crate) fn scan(
     partitions: usize,
 ) -> Result<Arc<dyn ExecutionPlan>> {
     let schema = user_states_schema(version.model.recipe.hidden_dimension);
-    let columns = ["user_id", "user_index", "factor"]
+    let columns = ["user_id", "user_index", "factor", "log_odds"]
         .iter()
         .map(|name| schema.index_of(name))
         .collect::<std::result::Result<Vec<_>, _>>()?;

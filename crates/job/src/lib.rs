@@ -27,7 +27,7 @@ mod segment_report;
 mod segment_run;
 
 pub use error::{Error, Result};
-pub use item_affinity_datafusion::{ItemEntry, ItemError, ItemList, SEGMENT_SCHEMA, SessionSettings};
+pub use item_affinity_datafusion::{ItemEntry, ItemError, ItemList, SEGMENT_SCHEMA, Seen, SessionSettings};
 pub use item_affinity_solution::{
     EvaluationJob, EvaluationReport, Observer, Silent, Stage, TrainingJob, TrainingReport,
 };

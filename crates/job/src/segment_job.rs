@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use datafusion::execution::context::SessionContext;
-use item_affinity_datafusion::{DEFAULT_MAX_ITEMS, DEFAULT_NUM_RESULTS, ItemList, NUM_RESULTS_RANGE, SessionSettings};
+use item_affinity_datafusion::{
+    DEFAULT_MAX_ITEMS, DEFAULT_NUM_RESULTS, ItemList, NUM_RESULTS_RANGE, Seen, SessionSettings,
+};
 use item_affinity_solution::{Observer, Silent, SolutionRef, SolutionVersion};
 use item_affinity_storage::{Artifact, Commit, CommitBody, Location, Stores, Versions, sha256_hex};
 use tokio_util::sync::CancellationToken;
@@ -37,6 +39,8 @@ pub struct BatchSegmentJob {
     pub(crate) items: ItemList,
     pub(crate) num_results: usize,
     max_items: usize,
+    pub(crate) seen: Seen,
+    pub(crate) min_score: f32,
     output: Option<String>,
     pub(crate) format: OutputFormat,
     force: bool,
@@ -77,6 +81,8 @@ impl BatchSegmentJob {
             items,
             num_results: DEFAULT_NUM_RESULTS,
             max_items: DEFAULT_MAX_ITEMS,
+            seen: Seen::Include,
+            min_score: 0.0,
             output: None,
             format: OutputFormat::Parquet,
             force: false,
@@ -99,6 +105,20 @@ impl BatchSegmentJob {
     #[must_use]
     pub fn max_items(mut self, items: usize) -> Self {
         self.max_items = items;
+        self
+    }
+
+    /// Whether users who already interacted with an item are in its segment: they are, unless said.
+    #[must_use]
+    pub fn seen(mut self, seen: Seen) -> Self {
+        self.seen = seen;
+        self
+    }
+
+    /// Leaves out users whose probability is lower: 0 unless said, at most 1.
+    #[must_use]
+    pub fn min_score(mut self, score: f32) -> Self {
+        self.min_score = score;
         self
     }
 
@@ -214,6 +234,10 @@ impl BatchSegmentJob {
             let accepted = format!("in {}..={}", NUM_RESULTS_RANGE.start(), NUM_RESULTS_RANGE.end());
             return Err(Error::OutOfRange { name: "num_results", accepted, value: self.num_results.to_string() });
         }
+        if !(0.0..=1.0).contains(&self.min_score) {
+            let accepted = "in [0, 1]".to_owned();
+            return Err(Error::OutOfRange { name: "min_score", accepted, value: self.min_score.to_string() });
+        }
         let asked = self.items.entries.len();
         if asked == 0 {
             return Err(Error::Missing("the list of items is empty; name at least one item"));
@@ -244,6 +268,7 @@ impl BatchSegmentJob {
             self.item_list_sha256(),
             self.num_results.to_string(),
             format!("{:?}", self.format),
+            format!("{} {}", self.seen, self.min_score),
         ];
         sha256_hex(parts.join("\n").as_bytes())
     }

@@ -33,6 +33,8 @@ impl BatchSegmentJob {
             let request = SegmentsRequest {
                 items: wanted.iter().map(|id| (*id).clone()).collect(),
                 num_results: self.num_results,
+                seen: self.seen,
+                min_score: self.min_score,
             };
             let planned = segments_dataframe(&ctx, &self.stores, version, &request)?;
             let expected = known as u64 * (self.num_results as u64).min(version.model.users);

@@ -1,0 +1,81 @@
+//! The arguments of `segment`.
+
+use std::num::NonZeroUsize;
+
+use clap::{Args, ValueEnum};
+
+use crate::args::parse_bytes;
+
+#[derive(Args)]
+pub(crate) struct SegmentArgs {
+    /// The solution version: a location, newest version, or location@7.
+    #[arg(long, value_name = "LOCATION[@N]")]
+    pub(crate) solution: String,
+    /// The item list: JSON Lines {"itemId": "…"}, Parquet or CSV with item_id.
+    #[arg(long, value_name = "LOCATION", required_unless_present = "item")]
+    pub(crate) items: Option<String>,
+    /// One item; may repeat.
+    #[arg(long, value_name = "ID", conflicts_with = "items")]
+    pub(crate) item: Vec<String>,
+    /// Where segments go: empty, or written by segment before.
+    #[arg(long, value_name = "LOCATION")]
+    pub(crate) output: String,
+    /// Users per item, 1 to 5,000,000.
+    #[arg(long, value_name = "N", default_value_t = 25, value_parser = clap::value_parser!(u64).range(1..=5_000_000))]
+    pub(crate) num_results: u64,
+    /// Items allowed in one job.
+    #[arg(long, value_name = "N", default_value_t = NonZeroUsize::MIN.saturating_add(499))]
+    pub(crate) max_items: NonZeroUsize,
+    /// Whether users who already interacted with an item are in its segment.
+    #[arg(long, value_enum, default_value_t = SeenName::Include)]
+    pub(crate) seen: SeenName,
+    /// Leaves out users whose probability is lower, 0 to 1.
+    #[arg(long, value_name = "PROBABILITY", default_value_t = 0.0)]
+    pub(crate) min_score: f32,
+    /// How segments are written.
+    #[arg(long, value_enum, default_value_t = SegmentFormat::Parquet)]
+    pub(crate) format: SegmentFormat,
+    /// Name of the list of users in JSON Lines.
+    #[arg(long, value_enum, default_value_t = UsersKeyName::UsersList)]
+    pub(crate) users_key: UsersKeyName,
+    /// Writes a new version even when the same job was committed before.
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Exit code 4 when items have error records.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
+    pub(crate) fail_on_item_error: bool,
+    /// Bytes that scoring may hold, as 512MB or 4GB; no limit unless said.
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    pub(crate) memory_limit: Option<usize>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SegmentFormat {
+    Parquet,
+    JsonLines,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SeenName {
+    Include,
+    Exclude,
+    Only,
+}
+
+impl From<SeenName> for item_affinity_job::Seen {
+    fn from(name: SeenName) -> Self {
+        match name {
+            SeenName::Include => Self::Include,
+            SeenName::Exclude => Self::Exclude,
+            SeenName::Only => Self::Only,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum UsersKeyName {
+    #[value(name = "usersList")]
+    UsersList,
+    #[value(name = "recommendedUsers")]
+    RecommendedUsers,
+}
