@@ -318,11 +318,13 @@ fn wrong_sql_arguments_say_what_to_write_instead() {
 
 #[test]
 fn storage_that_refuses_or_does_not_answer_ends_with_its_code() {
-    let with = |environment: &[(&str, String)]| {
+    let check = ["check", "--quiet", "--interactions", "s3://lake/interactions/"];
+    let table = ["sql", "-c", "CREATE EXTERNAL TABLE t STORED AS PARQUET LOCATION 's3://nowhere/t.parquet'"];
+    let with = |environment: &[(&str, String)], arguments: &[&str]| {
         let mut command = item_affinity();
         command.envs(environment.iter().map(|(k, v)| (*k, v.as_str())));
         command.env("ITEM_AFFINITY_RETRY_TIMEOUT", "2");
-        command.args(["check", "--quiet", "--interactions", "s3://lake/interactions/"]);
+        command.args(arguments);
         run(&mut command)
     };
     let keys = |port: u16| {
@@ -335,16 +337,23 @@ fn storage_that_refuses_or_does_not_answer_ends_with_its_code() {
         ]
     };
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let dead = with(&keys(closed));
+    let refusing = refuse_everything();
+    let dead = with(&keys(closed), &check);
     assert_one_line(&dead, 5, &["s3://lake"], "nobody listens");
-    let denied = with(&keys(refuse_everything()));
+    let denied = with(&keys(refusing), &check);
     assert_one_line(&denied, 3, &["ERR_STORE_DENIED", "s3://lake"], "access denied");
-    for ended in [&dead, &denied] {
+    let dead_table = with(&keys(closed), &table);
+    assert_one_line(&dead_table, 5, &["ERR_STORE: ", "/nowhere"], "nobody listens to SQL");
+    let denied_table = with(&keys(refusing), &table);
+    assert_one_line(&denied_table, 3, &["ERR_STORE_DENIED: ", "/nowhere", "the role needs"], "access denied to SQL");
+    for ended in [&dead, &denied, &dead_table, &denied_table] {
         assert!(!ended.stderr.contains("canary"), "a secret in {}", ended.stderr);
     }
     let Some(server) = S3Server::start("storage_that_refuses_or_does_not_answer_ends_with_its_code") else { return };
-    let empty = with(&server.environment());
+    let empty = with(&server.environment(), &check);
     assert_one_line(&empty, 3, &["s3://lake/interactions/"], "no file under the prefix");
+    let missing = with(&server.environment(), &table);
+    assert_one_line(&missing, 3, &["ERR_NOT_FOUND: ", "the bucket does not exist", "/nowhere"], "no bucket for SQL");
 }
 
 /// A server that answers every request with S3's AccessDenied, for as long as the test runs.

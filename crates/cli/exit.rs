@@ -4,6 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::process::ExitCode;
 
+use item_affinity_datafusion::{error_kind, error_message};
 use item_affinity_storage::ErrorKind;
 
 /// Why a command failed.
@@ -49,7 +50,7 @@ impl From<item_affinity_ingest::Error> for Failure {
 
 impl From<datafusion::error::DataFusionError> for Failure {
     fn from(error: datafusion::error::DataFusionError) -> Self {
-        Self::new(item_affinity_datafusion::error_kind(&error), error.find_root())
+        Self::new(error_kind(&error), error_message(&error))
     }
 }
 

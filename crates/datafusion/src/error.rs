@@ -1,7 +1,9 @@
 //! The one crossing from this project's errors to DataFusion's.
 
+use std::error::Error;
+
 use datafusion::error::DataFusionError;
-use item_affinity_storage::ErrorKind;
+use item_affinity_storage::{ErrorKind, from_object_store};
 
 /// Turns an error of the solution room into DataFusion's form.
 ///
@@ -31,26 +33,55 @@ pub(crate) fn from_model(error: item_affinity_model::Error) -> DataFusionError {
 /// author wrote, storage for I/O, limit for memory.
 #[must_use]
 pub fn error_kind(error: &DataFusionError) -> ErrorKind {
-    let root = error.find_root();
-    match root {
-        DataFusionError::External(inner) => kind_of(inner.as_ref()),
-        DataFusionError::IoError(inner) => match inner.get_ref() {
-            Some(inner) => kind_of(inner),
-            None => ErrorKind::Storage,
+    match cause(error) {
+        Cause::Ours(kind, _) => kind,
+        Cause::Store(error) => error.kind(),
+        Cause::Engine(root) => match root {
+            DataFusionError::IoError(_) => ErrorKind::Storage,
+            DataFusionError::ResourcesExhausted(_) => ErrorKind::Limit,
+            DataFusionError::Internal(_) => ErrorKind::Bug,
+            _ => ErrorKind::BadInput,
         },
-        DataFusionError::ObjectStore(_) => ErrorKind::Storage,
-        DataFusionError::ResourcesExhausted(_) => ErrorKind::Limit,
-        DataFusionError::Internal(_) => ErrorKind::Bug,
-        _ => ErrorKind::BadInput,
     }
 }
 
-fn kind_of(error: &(dyn std::error::Error + Send + Sync + 'static)) -> ErrorKind {
-    if let Some(error) = error.downcast_ref::<item_affinity_solution::Error>() {
-        error.kind()
-    } else if let Some(error) = error.downcast_ref::<item_affinity_storage::Error>() {
-        error.kind()
-    } else {
-        ErrorKind::BadInput
+/// What a person reads of an error of a query: what our own rooms say, also of a store that the engine asked, without
+/// the engine's words before it.
+#[must_use]
+pub fn error_message(error: &DataFusionError) -> String {
+    match cause(error) {
+        Cause::Ours(_, error) => error.to_string(),
+        Cause::Store(error) => error.to_string(),
+        Cause::Engine(DataFusionError::Plan(text)) => text.clone(),
+        Cause::Engine(DataFusionError::External(error)) => error.to_string(),
+        Cause::Engine(root) => root.to_string(),
     }
+}
+
+/// The error of a chain that says most.
+enum Cause<'a> {
+    Ours(ErrorKind, &'a (dyn Error + 'static)),
+    Store(item_affinity_storage::Error),
+    Engine(&'a DataFusionError),
+}
+
+fn cause(error: &DataFusionError) -> Cause<'_> {
+    let mut next: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        if let Some(ours) = error.downcast_ref::<item_affinity_solution::Error>() {
+            return Cause::Ours(ours.kind(), error);
+        }
+        if let Some(ours) = error.downcast_ref::<item_affinity_storage::Error>() {
+            return Cause::Ours(ours.kind(), error);
+        }
+        if let Some(answer) = error.downcast_ref::<datafusion::object_store::Error>() {
+            return Cause::Store(from_object_store(answer));
+        }
+        next = match error.downcast_ref::<std::io::Error>() {
+            // An `io::Error` hides what it wraps from `source`.
+            Some(io) => io.get_ref().map(|inner| inner as &(dyn Error + 'static)),
+            None => error.source(),
+        };
+    }
+    Cause::Engine(error.find_root())
 }

@@ -41,7 +41,7 @@ use std::sync::Arc;
 use datafusion::execution::context::SessionContext;
 use item_affinity_storage::Stores;
 
-pub use error::error_kind;
+pub use error::{error_kind, error_message};
 pub use item_list::{ItemEntry, ItemError, ItemList};
 pub use options::{
     DEFAULT_MAX_ITEMS, DEFAULT_NUM_RESULTS, ItemAffinityOptions, NUM_RESULTS_RANGE, OnUnknownItem, Seen,

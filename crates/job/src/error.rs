@@ -14,7 +14,7 @@ pub enum Error {
     #[error(transparent)]
     Storage(Box<item_affinity_storage::Error>),
     /// The query engine.
-    #[error("{}", .0.find_root())]
+    #[error("{}", item_affinity_datafusion::error_message(.0))]
     Query(#[source] Box<DataFusionError>),
     /// A setting is out of its range.
     #[error("{name} must be {accepted}, got {value}")]

@@ -91,3 +91,4 @@ pub use preflight::{check_footer, preflight};
 pub use read_small::read_small;
 pub use registry::Stores;
 pub use run::Run;
+pub use store_error::from_object_store;

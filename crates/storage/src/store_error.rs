@@ -3,6 +3,8 @@
 use std::error::Error as StdError;
 use std::io;
 
+use url::{Position, Url};
+
 use crate::Error;
 
 /// Why no credentials could be had; travels through `object_store` as a source.
@@ -17,16 +19,28 @@ pub(crate) struct Answer(String);
 
 /// Our error for an answer to `operation` on `file`.
 pub(crate) fn store_error(operation: &'static str, file: &str, error: object_store::Error) -> Error {
+    in_our_words(operation, file, &error)
+}
+
+/// Our error for an answer that a store gave to another reader, such as the query engine: what was asked of which
+/// object is taken from the answer.
+#[must_use]
+pub fn from_object_store(error: &object_store::Error) -> Error {
+    let (operation, file) = request(error);
+    in_our_words(operation, &file, error)
+}
+
+fn in_our_words(operation: &'static str, file: &str, error: &object_store::Error) -> Error {
     use object_store::Error as E;
     let file = file.to_owned();
-    if let Some(missing) = find::<NoCredentials>(&error) {
+    if let Some(missing) = find::<NoCredentials>(error) {
         return Error::Credentials { reason: missing.0.clone(), file };
     }
-    let io = find::<io::Error>(&error).and_then(|e| e.raw_os_error()).map(io::Error::from_raw_os_error);
+    let io = find::<io::Error>(error).and_then(|e| e.raw_os_error()).map(io::Error::from_raw_os_error);
     if let Some(io) = io {
         return io_error(operation, &file, 0, io);
     }
-    let facts = Facts::of(&error);
+    let facts = Facts::of(error);
     let detail = facts.detail();
     if let Some(cure) = facts.setting() {
         let source = Some(facts.source());
@@ -135,6 +149,45 @@ fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Optio
     None
 }
 
+/// The operation and the object of an answer, as far as its text tells; user info and query may hold secrets.
+fn request(error: &object_store::Error) -> (&'static str, String) {
+    use object_store::Error as E;
+    let text = text_of(error);
+    // A failed listing says "Error performing list request: Error performing GET …".
+    let words = text.rsplit_once("Error performing ").and_then(|(_, rest)| rest.split_once(' '));
+    let url = words.and_then(|(_, rest)| Url::parse(rest.split_whitespace().next()?).ok());
+    if let (Some((method, _)), Some(url)) = (words, url) {
+        let listing = url.query().is_some_and(|query| query.contains("list-type="));
+        let operation = match method {
+            "GET" if listing => "LIST",
+            "GET" => "GET",
+            "HEAD" => "HEAD",
+            "DELETE" => "DELETE",
+            _ => "PUT",
+        };
+        let object = [&url[..Position::BeforeUsername], &url[Position::BeforeHost..Position::AfterPath]].concat();
+        return (operation, crate::location::printable(&object));
+    }
+    match error {
+        E::NotFound { path, .. } | E::PermissionDenied { path, .. } | E::Unauthenticated { path, .. } => {
+            ("GET", crate::location::printable(path))
+        }
+        _ => ("GET", "unknown".to_owned()),
+    }
+}
+
+/// The text of an error and of all that caused it.
+fn text_of(error: &object_store::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(error) = next {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        next = error.source();
+    }
+    text
+}
+
 /// What can be told from the text of an answer; its structure is private to `object_store`.
 struct Facts {
     status: Option<String>,
@@ -146,13 +199,7 @@ struct Facts {
 
 impl Facts {
     fn of(error: &object_store::Error) -> Self {
-        let mut text = error.to_string();
-        let mut next = error.source();
-        while let Some(error) = next {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            next = error.source();
-        }
+        let text = text_of(error);
         let between = |start: &str, end: &str| {
             let (_, rest) = text.split_once(start)?;
             rest.split_once(end).map(|(value, _)| value.trim().to_owned()).filter(|v| v.len() <= 60)
@@ -265,6 +312,22 @@ mod tests {
             source: http("404 Not Found: <Error><Code>NoSuchBucket</Code></Error>"),
         };
         assert!(store_error("LIST", "f", bucket).to_string().contains("the bucket does not exist"));
+    }
+
+    #[test]
+    fn answers_to_other_readers_name_the_object_and_no_signature() {
+        let missing = "Error performing list request: Error performing GET \
+                       http://user:CANARY@h:1/lake?list-type=2&sig=CANARY in 1ms - Server returned non-2xx status \
+                       code: 404 Not Found: <Error><Code>NoSuchBucket</Code></Error>";
+        let error = from_object_store(&object_store::Error::Generic { store: "S3", source: missing.into() });
+        assert_eq!(
+            error.to_string(),
+            "ERR_NOT_FOUND: LIST: the bucket does not exist; file=http://h:1/lake; check the name of the bucket, \
+             AWS_ENDPOINT and AWS_REGION"
+        );
+        let source = "no text of ours".into();
+        let error = from_object_store(&object_store::Error::NotFound { path: "lake/x".into(), source });
+        assert!(error.to_string().contains("there is no such object; file=lake/x"), "{error}");
     }
 
     #[test]
