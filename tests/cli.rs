@@ -237,6 +237,20 @@ fn a_finished_job_is_not_done_again_unless_forced() {
 }
 
 #[test]
+fn show_tells_which_version_a_run_committed() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("segments").display().to_string();
+    let done = succeed(["segment", "--solution", solution(), "--item", "COFFEE-01", "--output", &output]).stdout;
+    let (_, after) = done.split_once("data/run=").unwrap();
+    let run = after.split('/').next().unwrap();
+    let known = succeed(["show", "--output", &output, "--run", run]).stdout;
+    assert_eq!(known, format!("run {run} committed version 1 of {output}\n"));
+    let unknown = cli(["show", "--output", &output, "--run", "0123"]);
+    assert_eq!(unknown.code, 3, "{unknown:?}");
+    assert!(unknown.stderr.contains("this run has committed nothing"), "{}", unknown.stderr);
+}
+
+#[test]
 fn show_gives_versions_and_the_model_card() {
     let shown = succeed(["show", "--solution", solution()]).stdout;
     assert!(shown.contains("\"hidden_dimension\": 32"), "{shown}");

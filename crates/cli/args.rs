@@ -288,8 +288,17 @@ pub(crate) enum ResultFormat {
 }
 
 #[derive(Args)]
-#[group(required = true, multiple = false)]
 pub(crate) struct ShowArgs {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// Whether this run was committed, and as which version; asked when the answer to a commit was lost.
+    #[arg(long, value_name = "ID")]
+    pub(crate) run: Option<String>,
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Place {
     /// A solution: its versions and the model card of one.
     #[arg(long, value_name = "LOCATION[@N]")]
     pub(crate) solution: Option<String>,

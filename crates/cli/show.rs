@@ -12,12 +12,23 @@ use crate::progress::grouped;
 
 pub(crate) async fn run(_global: &Global, args: ShowArgs) -> Result<ExitCode, Failure> {
     let stores = Stores::from_env();
-    match (&args.solution, &args.output) {
-        (Some(text), _) => solution(&stores, &SolutionRef::parse(text)?).await?,
-        (None, Some(text)) => output(&stores, &SolutionRef::parse(text)?).await?,
+    let (text, artifact) = match (&args.place.solution, &args.place.output) {
+        (Some(text), _) => (text, Artifact::SolutionVersion),
+        (None, Some(text)) => (text, Artifact::Segments),
         (None, None) => return Err(Failure::usage("name --solution or --output")),
+    };
+    let reference = SolutionRef::parse(text)?;
+    match (&args.run, artifact) {
+        (Some(id), _) => run_of(&Versions::new(&stores, reference.location, artifact)?, id).await?,
+        (None, Artifact::SolutionVersion) => solution(&stores, &reference).await?,
+        (None, Artifact::Segments) => output(&stores, &reference).await?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn run_of(versions: &Versions, id: &str) -> Result<(), Failure> {
+    let version = versions.find_run(id).await?.version;
+    say(&format!("run {id} committed version {version} of {}", versions.location()))
 }
 
 async fn solution(stores: &Stores, reference: &SolutionRef) -> Result<(), Failure> {

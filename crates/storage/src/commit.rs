@@ -46,6 +46,14 @@ impl Artifact {
         }
     }
 
+    /// The option of the command line that names such a location.
+    pub(crate) fn option(self) -> &'static str {
+        match self {
+            Self::SolutionVersion => "--solution",
+            Self::Segments => "--output",
+        }
+    }
+
     fn remake(self) -> &'static str {
         match self {
             Self::SolutionVersion => "train again",
@@ -223,9 +231,26 @@ impl Versions {
     /// # Errors
     /// What the store answered. A damaged commit is logged and cannot be the one.
     pub async fn find_job(&self, job_key: &str) -> Result<Option<Commit>> {
+        self.find(|commit| commit.body.job_key == job_key).await
+    }
+
+    /// The version that a run committed.
+    ///
+    /// # Errors
+    /// [`Error::NoVersion`] when it committed none, and what the store answered.
+    pub async fn find_run(&self, run_id: &str) -> Result<Commit> {
+        let found = self.find(|commit| commit.run_id == run_id).await?;
+        found.ok_or_else(|| Error::NoVersion {
+            reason: "this run has committed nothing".to_owned(),
+            file: self.location().to_string(),
+            cure: "run the same command again".to_owned(),
+        })
+    }
+
+    async fn find(&self, is_it: impl Fn(&Commit) -> bool) -> Result<Option<Commit>> {
         for number in self.numbers().await?.into_iter().rev() {
             match self.try_read(number).await {
-                Ok(Some(commit)) if commit.body.job_key == job_key => return Ok(Some(commit)),
+                Ok(Some(commit)) if is_it(&commit) => return Ok(Some(commit)),
                 Ok(_) => {}
                 Err(error @ Error::Commit { .. }) => tracing::warn!(%error, "passing over a damaged commit"),
                 Err(error) => return Err(error),

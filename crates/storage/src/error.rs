@@ -323,15 +323,15 @@ pub enum Error {
     /// Whether the commit landed is unknown. Nothing was deleted.
     #[error(
         "ERR_COMMIT_UNKNOWN: the answer to the commit of run {run_id} was lost: {reason}; file={file}; \
-             ask `item-affinity show --output {location} --run {run_id}` later, or run the same command again"
+             ask `item-affinity show {place} --run {run_id}` later, or run the same command again"
     )]
     CommitUnknown {
         /// What happened.
         reason: String,
         /// The commit object.
         file: String,
-        /// The output location.
-        location: String,
+        /// The location, after the option of the command line that names it.
+        place: String,
         /// The run whose commit is in doubt.
         run_id: String,
         /// The answer of the store.

@@ -180,7 +180,7 @@ impl Attempt<'_> {
         Error::CommitUnknown {
             reason: reason.to_owned(),
             file: self.run.versions.folder.shown(&commit_name(self.version)),
-            location: self.run.versions.location().to_string(),
+            place: format!("{} {}", self.run.versions.artifact.option(), self.run.versions.location()),
             run_id: self.run.run_id.clone(),
             source: source.map(|error| Box::new(error) as _),
         }
