@@ -2,7 +2,7 @@
 //!
 //! `cargo bench` makes a solution of a million users (about 600 MB below the target folder, kept for the next run) and
 //! prints the times of both; the ratio of the two, taken in one run, is the figure that counts. Training is measured
-//! as a whole process, see `peers/README.md`.
+//! as a whole process, beside `peers/implicit_als.py`.
 
 #![allow(
     clippy::unwrap_used,
