@@ -9,30 +9,26 @@
 //! over affinity, affinity for all items together, activity of the user, popularity of the item and, for pairs with
 //! history, their own events. Both regimes are logistic regressions on a held-out window; see [`fit`](self::fit()).
 
-use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
+use ndarray::{ArrayView1, ArrayView2, Axis};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Clock;
-use crate::csr::Csr;
-use crate::error::{Result, same_length};
-use crate::interactions::{History, Interactions};
 use crate::logistic::Logistic;
 use crate::terms::{
-    ITEM_TERM_NAMES, ITEM_TERMS, MASS, PAIR_TERM_NAMES, PAIR_TERMS, Terms, USER_TERM_NAMES, USER_TERMS, user_blocks,
+    ITEM_TERM_NAMES, ITEM_TERMS, MASS, PAIR_TERM_NAMES, PAIR_TERMS, Terms, USER_TERM_NAMES, USER_TERMS,
 };
 
 mod fit;
+mod log_odds;
 mod sample;
 
 pub(crate) use fit::{Known, fit};
+pub use log_odds::{LogOdds, NewPairSlopes, probability};
 
 /// The least affinity whose logarithm is told apart.
 pub const AFFINITY_FLOOR: f32 = 1e-4;
 /// The least affinity for all items together whose logarithm is told apart.
 const MASS_FLOOR: f32 = 1e-3;
-/// Log-odds of what has never been seen to happen: a probability of 1e-13.
-const NEVER: f32 = -30.0;
 /// Log-odds where nothing is known: one in a hundred.
 const UNKNOWN: f64 = -4.6;
 /// Terms that every pair has: affinity, its logarithm, those of the user and of the item.
@@ -95,46 +91,6 @@ pub enum Regime {
     },
 }
 
-/// Log-odds of new pairs, apart from the affinity: `z = affinity·s + log_affinity·ln(max(s, floor)) + user + item`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct NewPairSlopes {
-    /// Log-odds per unit of affinity, at least 0.
-    pub affinity: f32,
-    /// Log-odds per unit of the logarithm of affinity, at least 0.
-    pub log_affinity: f32,
-}
-
-/// Log-odds at a moment, ready for ranking.
-#[derive(Clone, Debug, PartialEq)]
-pub struct LogOdds {
-    /// How affinity counts for a new pair.
-    pub slopes: NewPairSlopes,
-    /// What each user adds to the log-odds of a new pair, intercept included.
-    pub users: Vec<f32>,
-    /// What each item adds to the log-odds of a new pair.
-    pub items: Vec<f32>,
-    /// users × items: the whole log-odds of each pair with history.
-    pub repeat: Csr,
-}
-
-impl NewPairSlopes {
-    /// The log-odds of a new pair.
-    #[must_use]
-    pub fn log_odds(self, affinity: f32, user: f32, item: f32) -> f64 {
-        f64::from(self.affinity) * f64::from(affinity)
-            + f64::from(self.log_affinity) * f64::from(affinity.max(AFFINITY_FLOOR)).ln()
-            + f64::from(user)
-            + f64::from(item)
-    }
-}
-
-/// The probability that some log-odds stand for, as it stands in a segment.
-#[must_use]
-#[allow(clippy::cast_possible_truncation)] // the nearest f32 is what is meant
-pub fn probability(log_odds: f64) -> f32 {
-    crate::logistic::sigmoid(log_odds) as f32
-}
-
 impl Regime {
     /// Names of the terms of new pairs, in the order of their coefficients.
     #[must_use]
@@ -189,16 +145,18 @@ fn crossed<T: Copy>(linear: &[T; NEW_TERMS + PAIR_TERMS]) -> [T; CROSSED] {
     ]
 }
 
-fn new_terms(affinity: f32, user: &[f64], item: &[f64], out: &mut [f64; NEW_TERMS]) {
-    out[0] = f64::from(affinity);
-    out[1] = f64::from(affinity.max(AFFINITY_FLOOR)).ln();
-    out[2..2 + USER_TERMS].copy_from_slice(user);
-    out[2 + USER_TERMS..].copy_from_slice(item);
+/// The terms that every pair has; affinity counts in means of all affinities.
+fn new_terms(terms: &Terms, user: usize, item: usize, affinity: f32) -> [f64; NEW_TERMS] {
+    let mut out = [0.0; NEW_TERMS];
+    out[0] = f64::from(affinity) * (-terms.unit).exp();
+    out[1] = f64::from(affinity.max(AFFINITY_FLOOR)).ln() - terms.unit;
+    let others = terms.users.row(user).into_iter().chain(terms.items.row(item));
+    out[2..].iter_mut().zip(others).for_each(|(out, term)| *out = *term);
+    out
 }
 
-fn repeat_terms(affinity: f32, user: &[f64], item: &[f64], pair: &[f64; PAIR_TERMS], out: &mut [f64; REPEAT_TERMS]) {
-    let mut new = [0.0; NEW_TERMS];
-    new_terms(affinity, user, item, &mut new);
+fn repeat_terms(new: [f64; NEW_TERMS], pair: &[f64; PAIR_TERMS]) -> [f64; REPEAT_TERMS] {
+    let mut out = [0.0; REPEAT_TERMS];
     let mut linear = [0.0; NEW_TERMS + PAIR_TERMS];
     linear[..NEW_TERMS].copy_from_slice(&new);
     linear[NEW_TERMS..].copy_from_slice(pair);
@@ -211,6 +169,7 @@ fn repeat_terms(affinity: f32, user: &[f64], item: &[f64], pair: &[f64; PAIR_TER
             at += 1;
         }
     }
+    out
 }
 
 /// The logarithm of each user's affinity for all items together.
@@ -282,108 +241,6 @@ impl Propensity {
             }
         }
         out
-    }
-
-    /// The terms of a moment, with the mass of affinity filled in.
-    fn terms(known: &Interactions, clock: Clock, users: ArrayView2<'_, f32>, items: ArrayView2<'_, f32>) -> Terms {
-        let mut terms = Terms::new(known, clock);
-        terms.set_mass(&mass(users, items));
-        terms
-    }
-
-    /// Log-odds of all pairs as they stand at `as_of`, in a form that ranks quickly.
-    ///
-    /// # Shapes
-    /// user_factors: users × d, item_factors: items × d, both in the order of `known`
-    /// # Units
-    /// as_of: epoch seconds, after all events of `known`
-    /// # Errors
-    /// [`Error::Shape`](crate::Error::Shape) for factors of others
-    /// # Cost
-    /// pairs with history × (d + 200) multiply-adds, on all threads of the current rayon pool; 8 bytes a pair
-    pub fn log_odds(
-        &self,
-        known: &Interactions,
-        as_of: i64,
-        user_factors: ArrayView2<'_, f32>,
-        item_factors: ArrayView2<'_, f32>,
-    ) -> Result<LogOdds> {
-        same_length("user_factors", known.users().len(), user_factors.nrows())?;
-        same_length("item_factors", known.items().len(), item_factors.nrows())?;
-        same_length("a user factor", item_factors.ncols(), user_factors.ncols())?;
-        let clock = Clock { as_of, horizon: self.horizon_seconds.max(1) };
-        let terms = Self::terms(known, clock, user_factors, item_factors);
-        let (slopes, users, items) = self.new_pairs.new_log_odds(&terms);
-        let repeat = self.repeat_pairs.repeat_log_odds(known, &terms, user_factors, item_factors)?;
-        Ok(LogOdds { slopes, users, items, repeat })
-    }
-}
-
-impl Regime {
-    fn new_log_odds(&self, terms: &Terms) -> (NewPairSlopes, Vec<f32>, Vec<f32>) {
-        let constant = |log_odds: f32| {
-            let slopes = NewPairSlopes { affinity: 1.0, log_affinity: 0.0 };
-            (slopes, vec![log_odds; terms.users.nrows()], vec![0.0; terms.items.nrows()])
-        };
-        match self {
-            Self::Never => constant(NEVER),
-            Self::Prior { log_odds } => constant(to_f32(*log_odds)),
-            Self::Fitted { intercept, coefficients, .. } => {
-                let (user, item) = coefficients[2..NEW_TERMS].split_at(USER_TERMS);
-                let rows = |terms: &Array2<f64>, start: f64, coefficients: &[f64]| -> Vec<f32> {
-                    let row = |row: ndarray::ArrayView1<'_, f64>| {
-                        start + row.iter().zip(coefficients).map(|(x, c)| x * c).sum::<f64>()
-                    };
-                    terms.rows().into_iter().map(|terms| to_f32(row(terms))).collect()
-                };
-                let slopes = NewPairSlopes { affinity: to_f32(coefficients[0]), log_affinity: to_f32(coefficients[1]) };
-                (slopes, rows(&terms.users, *intercept, user), rows(&terms.items, 0.0, item))
-            }
-        }
-    }
-
-    fn repeat_log_odds(
-        &self,
-        known: &Interactions,
-        terms: &Terms,
-        user_factors: ArrayView2<'_, f32>,
-        item_factors: ArrayView2<'_, f32>,
-    ) -> Result<Csr> {
-        let of_pair = |user: usize, item: u32, pair: &[f64; PAIR_TERMS]| match self {
-            Self::Never => NEVER,
-            Self::Prior { log_odds } => to_f32(*log_odds),
-            Self::Fitted { intercept, coefficients, .. } => {
-                let affinity = affinity(user_factors.row(user), item_factors.row(item as usize));
-                let (users, items) = (terms.users.row(user), terms.items.row(item as usize));
-                let mut features = [0.0; REPEAT_TERMS];
-                let (users, items) = (users.as_slice().unwrap_or_default(), items.as_slice().unwrap_or_default());
-                repeat_terms(affinity, users, items, pair, &mut features);
-                to_f32(*intercept + features.iter().zip(coefficients).map(|(x, c)| x * c).sum::<f64>())
-            }
-        };
-        let blocks: Vec<(Vec<usize>, Vec<u32>, Vec<f32>)> = user_blocks(known)
-            .into_par_iter()
-            .map(|users| {
-                let (mut ends, mut items, mut values) = (Vec::with_capacity(users.len()), Vec::new(), Vec::new());
-                for user in users {
-                    let history: History<'_> = known.history(user);
-                    terms.pairs(&history, |item, pair| {
-                        items.push(item);
-                        values.push(of_pair(user, item, pair));
-                    });
-                    ends.push(items.len());
-                }
-                (ends, items, values)
-            })
-            .collect();
-        let (mut indptr, mut indices, mut values) = (vec![0], Vec::new(), Vec::new());
-        for (ends, items, log_odds) in blocks {
-            let start = indices.len();
-            indptr.extend(ends.iter().map(|end| start + end));
-            indices.extend(items);
-            values.extend(log_odds);
-        }
-        Csr::new(indptr, indices, values, known.items().len())
     }
 }
 

@@ -1,7 +1,8 @@
 //! What the clock says about users, items and pairs with history: decayed counts, as the terms of a propensity.
 //!
 //! All terms are logarithms of counts or of times in horizons, so that a coefficient is an elasticity, and the same
-//! for data of any size and any pace.
+//! for data of any size and any pace. Counts of all time and affinities are seen against their means: both grow with
+//! the data, and coefficients that were learnt at one moment would take that for more demand at the next.
 
 use ndarray::Array2;
 use rayon::prelude::*;
@@ -61,6 +62,10 @@ const BLOCK_EVENTS: usize = 1 << 16;
 /// The terms of all users and items at a moment.
 pub(crate) struct Terms {
     clock: Clock,
+    /// The logarithm of the mean affinity of a user and an item; 0 until [`Terms::set_mass`].
+    pub(crate) unit: f64,
+    /// Users with an event.
+    present: Vec<bool>,
     /// users × [`USER_TERMS`]; the mass stays 0 until [`Terms::set_mass`].
     pub(crate) users: Array2<f64>,
     /// items × [`ITEM_TERMS`]
@@ -80,6 +85,7 @@ impl Terms {
         user_terms.par_chunks_mut(USER_TERMS).enumerate().for_each(|(user, terms)| {
             activity(&known.history(user), clock, terms);
         });
+        center(&mut user_terms, USER_TERMS, ACTIVITY_HALF_LIVES.len(), USER_FLOOR);
         let (mut recent, mut all) = (vec![0f64; items], vec![0f64; items]);
         for user in 0..users {
             let History { items, times, weights } = known.history(user);
@@ -90,16 +96,27 @@ impl Terms {
             }
         }
         let item_terms = recent.iter().zip(&all).flat_map(|(r, a)| [(r + ITEM_FLOOR).ln(), (a + ITEM_FLOOR).ln()]);
+        let mut item_terms: Vec<f64> = item_terms.collect();
+        center(&mut item_terms, ITEM_TERMS, 1, ITEM_FLOOR);
+        let present = known.indptr().windows(2).map(|bounds| bounds[0] < bounds[1]).collect();
         Self {
             clock,
+            unit: 0.0,
+            present,
             users: Array2::from_shape_vec((users, USER_TERMS), user_terms).unwrap_or_default(),
-            items: Array2::from_shape_vec((items, ITEM_TERMS), item_terms.collect()).unwrap_or_default(),
+            items: Array2::from_shape_vec((items, ITEM_TERMS), item_terms).unwrap_or_default(),
         }
     }
 
-    /// Sets the logarithm of each user's affinity for all items together.
+    /// Sets each user's affinity for all items together, from its logarithm, against the mean of users with events.
     pub(crate) fn set_mass(&mut self, mass: &[f64]) {
-        self.users.column_mut(MASS).iter_mut().zip(mass).for_each(|(term, mass)| *term = *mass);
+        let present = mass.iter().zip(&self.present).filter(|(_, present)| **present).map(|(mass, _)| mass);
+        let (sum, n) = present.fold((0.0, 0.0), |(sum, n), mass| (sum + mass, n + 1.0));
+        let mean = if n > 0.0 { sum / n } else { 0.0 };
+        #[allow(clippy::cast_precision_loss)]
+        let items = self.items.nrows().max(1) as f64;
+        self.unit = mean - items.ln();
+        self.users.column_mut(MASS).iter_mut().zip(mass).for_each(|(term, mass)| *term = mass - mean);
     }
 
     /// Calls `visit` for each item in a user's history, items ascending, with the terms of the pair.
@@ -118,6 +135,16 @@ impl Clock {
     #[allow(clippy::cast_precision_loss)] // seconds since an event are far below 2^53
     fn age(self, time: i64) -> f64 {
         self.as_of.saturating_sub(time).max(0) as f64 / self.horizon as f64
+    }
+}
+
+/// Subtracts from one term of each row the mean over the rows that have a count at all.
+fn center(terms: &mut [f64], row: usize, term: usize, floor: f64) {
+    let none = floor.ln();
+    let present = terms.iter().skip(term).step_by(row).filter(|value| **value > none);
+    let (sum, n) = present.fold((0.0, 0.0), |(sum, n), value| (sum + value, n + 1.0));
+    if n > 0.0 {
+        terms.iter_mut().skip(term).step_by(row).for_each(|value| *value -= sum / n);
     }
 }
 
@@ -180,19 +207,38 @@ mod tests {
         let (log, clock) = three_events();
         let mut terms = Terms::new(&log, clock);
         terms.set_mass(&[7.0, 8.0]);
-        // Ages are 1.5, 0.5 (weight 2) and 1 horizons.
+        // Ages are 1.5, 0.5 (weight 2) and 1 horizons. Of all time and of affinity, the only user is the mean.
         let activity = |h: f64| (0.5f64.powf(1.5 / h) + 2.0 * 0.5f64.powf(0.5 / h) + 0.5f64.powf(1.0 / h) + 1e-3).ln();
         let mut expected: Vec<f64> = ACTIVITY_HALF_LIVES.into_iter().map(activity).collect();
-        expected.extend([4.001f64.ln(), 7.0]);
+        expected.extend([0.0, 0.0]);
         close(terms.users.row(0).as_slice().unwrap(), &expected);
         let nothing = 1e-3f64.ln();
+        let of_all_time = nothing - 4.001f64.ln();
         close(
             terms.users.row(1).as_slice().unwrap(),
-            &[nothing, nothing, nothing, nothing, nothing, nothing, nothing, 8.0],
+            &[nothing, nothing, nothing, nothing, nothing, nothing, of_all_time, 1.0],
         );
+        assert!((terms.unit - (7.0 - 2f64.ln())).abs() < 1e-12);
+        let mean = 0.5 * (3.01f64.ln() + 1.01f64.ln());
         let popularity = 0.5f64.powf(6.0) + 2.0 * 0.5f64.powf(2.0);
-        close(terms.items.row(1).as_slice().unwrap(), &[(popularity + 0.01).ln(), 3.01f64.ln()]);
-        close(terms.items.row(0).as_slice().unwrap(), &[(0.5f64.powf(4.0) + 0.01).ln(), 1.01f64.ln()]);
+        close(terms.items.row(1).as_slice().unwrap(), &[(popularity + 0.01).ln(), 3.01f64.ln() - mean]);
+        close(terms.items.row(0).as_slice().unwrap(), &[(0.5f64.powf(4.0) + 0.01).ln(), 1.01f64.ln() - mean]);
+    }
+
+    #[test]
+    fn a_log_that_only_grew_has_the_same_terms_of_all_time() {
+        let ids = || Vocabulary::from_sorted(["a", "b", "c"]).unwrap();
+        let log = |times: u32| {
+            let n = 6 * times as usize;
+            let (users, items) = ([0, 0, 0, 1, 1, 2].repeat(times as usize), [0, 1, 2, 0, 0, 1].repeat(times as usize));
+            Interactions::new(ids(), ids(), users, items, vec![0; n], vec![1.0; n]).unwrap()
+        };
+        let clock = Clock { as_of: 1, horizon: 1 };
+        let (once, often) = (Terms::new(&log(1), clock), Terms::new(&log(50), clock));
+        for user in 0..3 {
+            assert!((once.users[[user, 6]] - often.users[[user, 6]]).abs() < 1e-3);
+            assert!((once.items[[user, 1]] - often.items[[user, 1]]).abs() < 1e-2);
+        }
     }
 
     #[test]

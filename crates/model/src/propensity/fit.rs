@@ -3,7 +3,7 @@
 use ndarray::ArrayView2;
 use rayon::prelude::*;
 
-use super::sample::{Drawn, Pairs, draw};
+use super::sample::{CAPS, Drawn, Pairs, draw};
 use super::{LearntFrom, NEW_TERMS, Propensity, REPEAT_TERMS, Regime, affinity, mass, new_terms, repeat_terms};
 use crate::clock::HeldOut;
 use crate::csr::Csr;
@@ -66,7 +66,7 @@ pub(crate) fn fit(
 ) -> Result<Propensity> {
     let clock = held_out.clock;
     let labels = window.pairs(None)?.by_user;
-    let (new, repeat) = draw(known.interactions, known.by_user, &labels, recipe.seed);
+    let (new, repeat) = draw(known.interactions, known.by_user, &labels, CAPS, recipe.seed);
     let mut terms = Terms::new(known.interactions, clock);
     let half_life = choose_half_life(recipe, known, &mut terms, &new)?;
     let fold_in = |events: f64| {
@@ -154,19 +154,12 @@ fn choose_half_life(recipe: &ItemAffinity, known: &Known<'_>, terms: &mut Terms,
 
 /// The rows of drawn new pairs, weighed so that they stand for all.
 fn new_rows(pairs: &Pairs, terms: &Terms, factors: Factors<'_>) -> Sample {
-    let rows: Vec<[f64; NEW_TERMS]> = pairs.drawn.par_iter().map(|pair| new_row(pair, terms, factors)).collect();
+    let row = |pair: &Drawn| new_terms(terms, pair.user as usize, pair.item as usize, factors.affinity(pair));
+    let rows: Vec<[f64; NEW_TERMS]> = pairs.drawn.par_iter().map(row).collect();
     let mut sample = Sample::new(NEW_TERMS);
     rows.iter().zip(&pairs.drawn).for_each(|(row, pair)| sample.push(row, pair.label, 1.0, pair.user));
     pairs.weigh(&mut sample);
     sample
-}
-
-fn new_row(pair: &Drawn, terms: &Terms, factors: Factors<'_>) -> [f64; NEW_TERMS] {
-    let (user, item) = (terms.users.row(pair.user as usize), terms.items.row(pair.item as usize));
-    let mut row = [0.0; NEW_TERMS];
-    let (user, item) = (user.as_slice().unwrap_or_default(), item.as_slice().unwrap_or_default());
-    new_terms(factors.affinity(pair), user, item, &mut row);
-    row
 }
 
 /// The rows of drawn pairs with history, which lie user by user.
@@ -181,11 +174,8 @@ fn repeat_rows(pairs: &Pairs, known: &Interactions, terms: &Terms, factors: Fact
             terms.pairs(&known.history(drawn[0].user as usize), |item, own: &[f64; PAIR_TERMS]| {
                 if let Ok(at) = drawn.binary_search_by_key(&item, |pair| pair.item) {
                     let pair = drawn[at];
-                    let (user, item) = (terms.users.row(pair.user as usize), terms.items.row(item as usize));
-                    let (user, item) = (user.as_slice().unwrap_or_default(), item.as_slice().unwrap_or_default());
-                    let mut row = [0.0; REPEAT_TERMS];
-                    repeat_terms(factors.affinity(&pair), user, item, own, &mut row);
-                    rows.push((pair, row));
+                    let new = new_terms(terms, pair.user as usize, pair.item as usize, factors.affinity(&pair));
+                    rows.push((pair, repeat_terms(new, own)));
                 }
             });
             rows

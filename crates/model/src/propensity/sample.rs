@@ -13,10 +13,15 @@ use crate::interactions::Interactions;
 use crate::logistic::Sample;
 use crate::terms::user_blocks;
 
-/// New pairs of each label that are drawn at most.
-const DRAWN: f64 = 300_000.0;
-/// Pairs with history of each label that are drawn at most: fewer, because they have many more terms.
-const DRAWN_REPEAT: f64 = 100_000.0;
+/// How many pairs of each label are drawn, about, at most.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Caps {
+    pub(super) new: f64,
+    /// Pairs with history: fewer, because they have many more terms.
+    pub(super) repeat: f64,
+}
+
+pub(super) const CAPS: Caps = Caps { new: 300_000.0, repeat: 100_000.0 };
 
 /// Users that an item must have had. Most items of a long tail have fewer, and all pairs with them together would
 /// outweigh the items that segments are asked for: on complete-journey they cost 5 % of the precision of new pairs.
@@ -71,8 +76,8 @@ impl Pairs {
 /// # Shapes
 /// by_user: users × items, the pairs with history; labels: users × items, the pairs that interact in the window
 /// # Cost
-/// one pass over the history; at most [`DRAWN`] or [`DRAWN_REPEAT`] pairs of each label
-pub(super) fn draw(known: &Interactions, by_user: &Csr, labels: &Csr, seed: u64) -> (Pairs, Pairs) {
+/// one pass over the history; about as many pairs of each label as the caps, at most
+pub(super) fn draw(known: &Interactions, by_user: &Csr, labels: &Csr, caps: Caps, seed: u64) -> (Pairs, Pairs) {
     let users: Vec<u32> =
         (0u32..).take(by_user.rows()).filter(|user| !by_user.row(*user as usize).0.is_empty()).collect();
     let mut buyers = vec![0u32; by_user.columns()];
@@ -97,8 +102,8 @@ pub(super) fn draw(known: &Interactions, by_user: &Csr, labels: &Csr, seed: u64)
 
     #[allow(clippy::cast_precision_loss)]
     let share = |most: f64, of: u64| (most / of.max(1) as f64).min(1.0);
-    let (new_share, repeat_share) = (share(DRAWN, new.positives), share(DRAWN_REPEAT, repeat.positives));
-    let not_share = share(DRAWN_REPEAT, repeat.pairs - repeat.positives);
+    let (new_share, repeat_share) = (share(caps.new, new.positives), share(caps.repeat, repeat.positives));
+    let not_share = share(caps.repeat, repeat.pairs - repeat.positives);
     let drawn = |user: u32, item: u32, share: f64| share >= 1.0 || uniform(seed, user, item) < share;
     let blocks: Vec<(Vec<Drawn>, Vec<Drawn>)> = user_blocks(known)
         .into_par_iter()
@@ -131,7 +136,7 @@ pub(super) fn draw(known: &Interactions, by_user: &Csr, labels: &Csr, seed: u64)
     let negatives = new.pairs - new.positives;
     let mut random = StdRng::seed_from_u64(seed);
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    let wanted = (negatives as f64).min(DRAWN) as usize;
+    let wanted = (negatives as f64).min(caps.new) as usize;
     let tries = wanted.saturating_mul(20);
     let mut met = 0;
     for _ in 0..tries {
@@ -147,3 +152,7 @@ pub(super) fn draw(known: &Interactions, by_user: &Csr, labels: &Csr, seed: u64)
     }
     (new, repeat)
 }
+
+#[cfg(test)]
+#[path = "sample_tests.rs"]
+mod tests;

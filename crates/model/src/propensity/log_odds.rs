@@ -1,0 +1,171 @@
+//! Log-odds at a moment, in a form that ranks quickly.
+
+use ndarray::{Array2, ArrayView2};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    AFFINITY_FLOOR, NEW_TERMS, Propensity, REPEAT_TERMS, Regime, affinity, mass, new_terms, repeat_terms, to_f32,
+};
+use crate::clock::Clock;
+use crate::csr::Csr;
+use crate::error::{Result, same_length};
+use crate::interactions::{History, Interactions};
+use crate::terms::{PAIR_TERMS, Terms, USER_TERMS, user_blocks};
+
+/// Log-odds of what has never been seen to happen: a probability of 1e-13.
+const NEVER: f32 = -30.0;
+
+/// Log-odds of new pairs, apart from the affinity: `z = affinity·s + log_affinity·ln(max(s, floor)) + user + item`.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NewPairSlopes {
+    /// Log-odds per unit of affinity, at least 0.
+    pub affinity: f32,
+    /// Log-odds per unit of the logarithm of affinity, at least 0.
+    pub log_affinity: f32,
+}
+
+/// Log-odds at a moment, ready for ranking.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogOdds {
+    /// How affinity counts for a new pair.
+    pub slopes: NewPairSlopes,
+    /// What each user adds to the log-odds of a new pair, intercept included.
+    pub users: Vec<f32>,
+    /// What each item adds to the log-odds of a new pair.
+    pub items: Vec<f32>,
+    /// users × items: the whole log-odds of each pair with history.
+    pub repeat: Csr,
+}
+
+impl NewPairSlopes {
+    /// The log-odds of a new pair.
+    #[must_use]
+    pub fn log_odds(self, affinity: f32, user: f32, item: f32) -> f64 {
+        f64::from(self.affinity) * f64::from(affinity)
+            + f64::from(self.log_affinity) * f64::from(affinity.max(AFFINITY_FLOOR)).ln()
+            + f64::from(user)
+            + f64::from(item)
+    }
+}
+
+/// The probability that some log-odds stand for, as it stands in a segment.
+#[must_use]
+#[allow(clippy::cast_possible_truncation)] // the nearest f32 is what is meant
+pub fn probability(log_odds: f64) -> f32 {
+    crate::logistic::sigmoid(log_odds) as f32
+}
+
+impl Propensity {
+    /// The terms of a moment, with the mass of affinity filled in.
+    fn terms(known: &Interactions, clock: Clock, users: ArrayView2<'_, f32>, items: ArrayView2<'_, f32>) -> Terms {
+        let mut terms = Terms::new(known, clock);
+        terms.set_mass(&mass(users, items));
+        terms
+    }
+
+    /// Log-odds of all pairs as they stand at `as_of`, in a form that ranks quickly.
+    ///
+    /// # Shapes
+    /// user_factors: users × d, item_factors: items × d, both in the order of `known`
+    /// # Units
+    /// as_of: epoch seconds, after all events of `known`
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) for factors of others, or coefficients of other terms
+    /// # Cost
+    /// pairs with history × (d + 200) multiply-adds, on all threads of the current rayon pool; 8 bytes a pair
+    pub fn log_odds(
+        &self,
+        known: &Interactions,
+        as_of: i64,
+        user_factors: ArrayView2<'_, f32>,
+        item_factors: ArrayView2<'_, f32>,
+    ) -> Result<LogOdds> {
+        same_length("user_factors", known.users().len(), user_factors.nrows())?;
+        same_length("item_factors", known.items().len(), item_factors.nrows())?;
+        same_length("a user factor", item_factors.ncols(), user_factors.ncols())?;
+        self.new_pairs.check("coefficients of new pairs", NEW_TERMS)?;
+        self.repeat_pairs.check("coefficients of pairs with history", REPEAT_TERMS)?;
+        let clock = Clock { as_of, horizon: self.horizon_seconds.max(1) };
+        let terms = Self::terms(known, clock, user_factors, item_factors);
+        let (slopes, users, items) = self.new_pairs.new_log_odds(&terms);
+        let repeat = self.repeat_pairs.repeat_log_odds(known, &terms, user_factors, item_factors)?;
+        Ok(LogOdds { slopes, users, items, repeat })
+    }
+}
+
+impl Regime {
+    fn check(&self, name: &'static str, terms: usize) -> Result<()> {
+        match self {
+            Self::Fitted { coefficients, .. } => same_length(name, terms, coefficients.len()),
+            Self::Never | Self::Prior { .. } => Ok(()),
+        }
+    }
+
+    fn new_log_odds(&self, terms: &Terms) -> (NewPairSlopes, Vec<f32>, Vec<f32>) {
+        let constant = |log_odds: f32| {
+            let slopes = NewPairSlopes { affinity: 1.0, log_affinity: 0.0 };
+            (slopes, vec![log_odds; terms.users.nrows()], vec![0.0; terms.items.nrows()])
+        };
+        match self {
+            Self::Never => constant(NEVER),
+            Self::Prior { log_odds } => constant(to_f32(*log_odds)),
+            Self::Fitted { intercept, coefficients, .. } => {
+                let (user, item) = coefficients[2..NEW_TERMS].split_at(USER_TERMS);
+                let rows = |terms: &Array2<f64>, start: f64, coefficients: &[f64]| -> Vec<f32> {
+                    let row = |row: ndarray::ArrayView1<'_, f64>| {
+                        start + row.iter().zip(coefficients).map(|(x, c)| x * c).sum::<f64>()
+                    };
+                    terms.rows().into_iter().map(|terms| to_f32(row(terms))).collect()
+                };
+                let slopes = NewPairSlopes {
+                    affinity: to_f32(coefficients[0] * (-terms.unit).exp()),
+                    log_affinity: to_f32(coefficients[1]),
+                };
+                let start = intercept - coefficients[1] * terms.unit;
+                (slopes, rows(&terms.users, start, user), rows(&terms.items, 0.0, item))
+            }
+        }
+    }
+
+    fn repeat_log_odds(
+        &self,
+        known: &Interactions,
+        terms: &Terms,
+        user_factors: ArrayView2<'_, f32>,
+        item_factors: ArrayView2<'_, f32>,
+    ) -> Result<Csr> {
+        let of_pair = |user: usize, item: u32, pair: &[f64; PAIR_TERMS]| match self {
+            Self::Never => NEVER,
+            Self::Prior { log_odds } => to_f32(*log_odds),
+            Self::Fitted { intercept, coefficients, .. } => {
+                let affinity = affinity(user_factors.row(user), item_factors.row(item as usize));
+                let features = repeat_terms(new_terms(terms, user, item as usize, affinity), pair);
+                to_f32(*intercept + features.iter().zip(coefficients).map(|(x, c)| x * c).sum::<f64>())
+            }
+        };
+        let blocks: Vec<(Vec<usize>, Vec<u32>, Vec<f32>)> = user_blocks(known)
+            .into_par_iter()
+            .map(|users| {
+                let (mut ends, mut items, mut values) = (Vec::with_capacity(users.len()), Vec::new(), Vec::new());
+                for user in users {
+                    let history: History<'_> = known.history(user);
+                    terms.pairs(&history, |item, pair| {
+                        items.push(item);
+                        values.push(of_pair(user, item, pair));
+                    });
+                    ends.push(items.len());
+                }
+                (ends, items, values)
+            })
+            .collect();
+        let (mut indptr, mut indices, mut values) = (vec![0], Vec::new(), Vec::new());
+        for (ends, items, log_odds) in blocks {
+            let start = indices.len();
+            indptr.extend(ends.iter().map(|end| start + end));
+            indices.extend(items);
+            values.extend(log_odds);
+        }
+        Csr::new(indptr, indices, values, known.items().len())
+    }
+}
