@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use item_affinity_model::PersonalizeMetrics;
-use item_affinity_solution::{EvaluationJob, EvaluationReport, Observer};
+use item_affinity_model::{PersonalizeEvaluation, PersonalizeMetrics};
+use item_affinity_solution::{EvaluationJob, Observer};
 
 use crate::args::{EvaluateArgs, Global, Protocol, ReportFormat};
 use crate::exit::Failure;
@@ -16,6 +16,7 @@ pub(crate) async fn run(global: &Global, args: EvaluateArgs) -> Result<ExitCode,
     let Protocol::Personalize = args.protocol;
     let progress = Arc::new(Progress::new(global));
     let report = EvaluationJob::of(dataset(&args.data)?)
+        .protocols([item_affinity_solution::Protocol::Personalize])
         .recipe(args.recipe.recipe())
         .allow_small_data(args.data.allow_small_data)
         .threads(global.threads.map(std::num::NonZeroUsize::get))
@@ -24,14 +25,13 @@ pub(crate) async fn run(global: &Global, args: EvaluateArgs) -> Result<ExitCode,
         .await?;
     progress.end_stage();
     match args.format {
-        ReportFormat::Table => say(&table(&report)?)?,
+        ReportFormat::Table => report.personalize.iter().try_for_each(|result| say(&table(result)?))?,
         ReportFormat::Json => say(&serde_json::to_string_pretty(&report).map_err(anyhow::Error::new)?)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn table(report: &EvaluationReport) -> Result<String, Failure> {
-    let result = &report.personalize;
+fn table(result: &PersonalizeEvaluation) -> Result<String, Failure> {
     let row = |name: &str, metrics: &PersonalizeMetrics| {
         vec![
             name.to_owned(),

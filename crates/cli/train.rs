@@ -57,5 +57,6 @@ pub(crate) fn dataset(args: &DatasetArgs) -> Result<Dataset, Failure> {
         value_as_weight: args.value_as_weight,
         max_bad_row_share: args.max_bad_rows,
         timestamp_unit: args.timestamp_unit.map(Into::into),
+        ..Dataset::default()
     })
 }

@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::interactions::{Decay, Interactions};
 use crate::propensity::probability;
 use crate::recipe::ItemAffinity;
+use crate::side_choice::SideChoice;
 use crate::top_k::score_tile;
 use crate::train::{TrainedModel, train};
 
@@ -79,6 +80,9 @@ pub struct TimeEvaluation {
     pub users_in_any_segment: f64,
     /// In how many segments the user is who leads most of them, as a share of the items.
     pub most_frequent_leader: f64,
+    /// Which attributes were used, and on what evidence.
+    #[serde(default)]
+    pub side: SideChoice,
     /// What a person should know before they trust the probabilities.
     pub warnings: Vec<String>,
 }
@@ -122,6 +126,7 @@ pub fn evaluate_time(
         calibration: calibration.finish(),
         users_in_any_segment: contest.users_in_any_segment(&outcomes),
         most_frequent_leader: contest.most_frequent_leader(&outcomes),
+        side: model.side.clone(),
         warnings: model.propensity.warnings(),
     })
 }

@@ -13,6 +13,7 @@ use crate::fold_in::FoldIn;
 use crate::interactions::Interactions;
 use crate::propensity::{self, Known, LogOdds, Propensity};
 use crate::recipe::ItemAffinity;
+use crate::side_choice::{SideChoice, choose_side_information};
 
 /// Iterations that carry the factors from the held-out moment to now.
 const REFIT_ITERATIONS: usize = 3;
@@ -30,13 +31,16 @@ pub struct TrainedModel {
     pub log_odds: LogOdds,
     /// users × items: what the user factors were solved from; the same pairs as those with history.
     pub histories: Csr,
+    /// Which attributes are used, and on what evidence; empty without attributes.
+    pub side: SideChoice,
 }
 
 /// Trains on interactions.
 ///
 /// The factors are fitted to the events before a held-out window, the propensity is learnt from the window, and a few
 /// more iterations then carry the factors over to all events. So the coefficients have seen only what came before the
-/// events that they foresee.
+/// events that they foresee. Attributes that do not help to foresee the window are dropped; so are all of them when
+/// nothing can be held out.
 ///
 /// # Shapes
 /// side: one row of attributes per item and per user
@@ -45,7 +49,7 @@ pub struct TrainedModel {
 /// # Errors
 /// those of [`fit`](crate::fit())
 /// # Cost
-/// that of `iterations + 3` iterations of the fit, and of the propensity: a few passes over the history, and logistic
+/// that of `iterations + 3` iterations of the fit, with attributes that of [`choose_side_information`], and of the propensity: a few passes over the history, and logistic
 /// regressions on a bounded sample
 pub fn train(
     recipe: &ItemAffinity,
@@ -59,22 +63,28 @@ pub fn train(
     let clock = clock.unwrap_or(Clock { as_of: 0, horizon: recipe.horizon_seconds().unwrap_or(1) });
     let by_user = interactions.pairs(recipe.decay(clock.as_of))?.by_user;
     let by_item = by_user.transpose();
+    let (mut choice, mut kept) = (SideChoice::default(), None);
     let (mut factors, propensity) = match clock.held_out(interactions) {
-        None => (fit_with(recipe, &by_user, &by_item, side, None, observer)?, Propensity::unlearnt(clock.horizon)),
+        None => (fit_with(recipe, &by_user, &by_item, None, None, observer)?, Propensity::unlearnt(clock.horizon)),
         Some(held_out) => {
             let iterations = recipe.iterations + REFIT_ITERATIONS;
-            let mut done = 0;
-            let mut observe =
-                |now: Iteration| observer(Iteration { iteration: done + now.iteration, iterations, ..now });
             let (known, window) = interactions.split_at(held_out.clock.as_of);
             let before = known.pairs(recipe.decay(held_out.clock.as_of))?.by_user;
+            if let Some(side) = side {
+                let labels = window.pairs(None)?.by_user;
+                let mut observe = |now: Iteration| observer(Iteration { iteration: 0, iterations, ..now });
+                let chosen = choose_side_information(recipe, &before, &labels, side.clone(), &mut observe)?;
+                (kept, choice) = (Some(chosen.0), chosen.1);
+            }
+            let side = kept.as_ref();
+            let mut observe = |now: Iteration| observer(Iteration { iterations, ..now });
             let start = fit_with(recipe, &before, &before.transpose(), side, None, &mut observe)?;
             let (user_factors, item_factors) = (start.user_factors.view(), start.item_factors.view());
             let user_prior = user_prior(&start, side)?;
             let user_prior = user_prior.as_ref().map(|prior| prior.view());
             let known = Known { interactions: &known, by_user: &before, user_factors, item_factors, user_prior };
             let propensity = propensity::fit(recipe, &known, &window, held_out, clock.as_of)?;
-            done = recipe.iterations;
+            let done = recipe.iterations;
             let mut observe =
                 |now: Iteration| observer(Iteration { iteration: done + now.iteration, iterations, ..now });
             let rest = ItemAffinity { iterations: REFIT_ITERATIONS, ..recipe.clone() };
@@ -86,15 +96,16 @@ pub fn train(
     drop(by_item);
     if propensity.user_half_life_events.is_some() {
         drop(by_user);
-        let prior = user_prior(&factors, side)?;
+        let prior = user_prior(&factors, kept.as_ref())?;
         let prior = prior.as_ref().map(|prior| prior.view());
         let now = fold_in_users(recipe, &propensity, factors.item_factors.view(), interactions, prior, clock.as_of)?;
         factors.user_factors = now.user_factors;
-        return Ok(TrainedModel { clock, factors, propensity, log_odds: now.log_odds, histories: now.histories });
+        let UsersNow { log_odds, histories, .. } = now;
+        return Ok(TrainedModel { clock, factors, propensity, log_odds, histories, side: choice });
     }
     let (user_factors, item_factors) = (factors.user_factors.view(), factors.item_factors.view());
     let log_odds = propensity.log_odds(interactions, clock.as_of, user_factors, item_factors)?;
-    Ok(TrainedModel { clock, factors, propensity, log_odds, histories: by_user })
+    Ok(TrainedModel { clock, factors, propensity, log_odds, histories: by_user, side: choice })
 }
 
 /// All that depends on the users' histories up to a moment.

@@ -1,12 +1,14 @@
 //! The data of a job: which files, which columns, which events.
 
 use item_affinity_ingest::{
-    ColumnMapping, DataReport, Dataset as MetadataOf, Ingested, InteractionsSource, Level, Metadata, ReadProgress,
-    TimestampUnit, read_interactions, read_metadata,
+    AlignedAttributes, AttributeSelection, ColumnMapping, DataReport, Dataset as MetadataOf, Ingested,
+    InteractionsSource, Level, Metadata, ReadProgress, TimestampUnit, read_interactions, read_metadata,
+    read_metadata_with,
 };
-use item_affinity_model::ItemAffinity;
+use item_affinity_model::{Attributes, ItemAffinity, SideInformation, Vocabulary};
 use item_affinity_storage::{InputFile, Location, Stores, list_parquet};
 
+use crate::compute::blocking;
 use crate::error::{Error, Result};
 use crate::job_key::{JobKey, pins};
 use crate::model_card::EventFilter;
@@ -18,9 +20,9 @@ use crate::tables::FORMAT_VERSION;
 pub struct Dataset {
     /// Files, folders or globs of Interactions.
     pub interactions: Vec<String>,
-    /// Files, folders or globs of Items; they are reported on, and not yet trained on.
+    /// Files, folders or globs of Items; their attributes are used if they help.
     pub items: Vec<String>,
-    /// Files, folders or globs of Users; they are reported on, and not yet trained on.
+    /// Files, folders or globs of Users; their attributes are used if they help.
     pub users: Vec<String>,
     /// Columns that go by other names.
     pub columns: ColumnMapping,
@@ -36,6 +38,8 @@ pub struct Dataset {
     pub timestamp_unit: Option<TimestampUnit>,
     /// The share of rows that may be rejected for any reason; without it the limits are those of ingest.
     pub max_bad_row_share: Option<f64>,
+    /// The columns of Items and Users that are attributes; a name counts for the data set that has it.
+    pub attributes: AttributeSelection,
 }
 
 /// The objects that were found for a job, before anything is read.
@@ -49,6 +53,10 @@ pub(crate) struct Pinned {
 pub(crate) struct Data {
     pub(crate) ingested: Ingested,
     pub(crate) report: DataReport,
+    /// The attributes of the items and users that have interactions.
+    pub(crate) side: Option<SideInformation>,
+    /// What is odd about attributes.
+    attribute_warnings: Vec<String>,
 }
 
 impl Data {
@@ -58,6 +66,7 @@ impl Data {
         for finding in self.report.findings.iter().filter(|finding| finding.level != Level::Info) {
             observer.warning(&format!("{}: {}", finding.code, finding.message));
         }
+        self.attribute_warnings.iter().for_each(|warning| observer.warning(warning));
         Ok(())
     }
 }
@@ -108,10 +117,42 @@ impl Dataset {
         observer.stage(Stage::new("reading interactions", "rows", None));
         let progress = |progress: ReadProgress| observer.advance(progress.rows, Some(progress.total_rows));
         let ingested = read_interactions(stores, &self.source(threads)?, &progress).await?;
-        let items = self.metadata(stores, MetadataOf::Items, &self.items).await?;
-        let users = self.metadata(stores, MetadataOf::Users, &self.users).await?;
+        let [of_items, of_users] = self.selections(stores).await?;
+        let items = self.metadata(stores, MetadataOf::Items, &self.items, of_items.as_ref()).await?;
+        let users = self.metadata(stores, MetadataOf::Users, &self.users, of_users.as_ref()).await?;
         let report = DataReport::new(&ingested, items.as_ref(), users.as_ref());
-        Ok(Data { ingested, report })
+        let encode = move || -> Result<Data> {
+            let mut attribute_warnings = Vec::new();
+            let mut encode = |of: Option<&Metadata>, ids| encode(of, ids, &mut attribute_warnings);
+            let items = encode(items.as_ref(), ingested.interactions.items())?;
+            let users = encode(users.as_ref(), ingested.interactions.users())?;
+            let side = (items.is_some() || users.is_some()).then_some(SideInformation { items, users });
+            Ok(Data { ingested, report, side, attribute_warnings })
+        };
+        blocking("encoding attributes", encode).await?
+    }
+
+    /// The selected columns of Items and of Users; none where no column is selected.
+    async fn selections(&self, stores: &Stores) -> Result<[Option<AttributeSelection>; 2]> {
+        let all = &self.attributes;
+        if *all == AttributeSelection::default() || self.items.is_empty() || self.users.is_empty() {
+            return Ok([Some(all.clone()), Some(all.clone())]);
+        }
+        let items = self.metadata(stores, MetadataOf::Items, &self.items, None).await?;
+        let users = self.metadata(stores, MetadataOf::Users, &self.users, None).await?;
+        let has = |of: &Option<Metadata>, name: &str| {
+            let mut columns = of.iter().flat_map(|of| &of.columns);
+            columns.any(|column| column.name.trim().to_lowercase() == name.trim().to_lowercase())
+        };
+        // A name that neither has goes to both, where it is refused.
+        let part = |own: &Option<Metadata>, other: &Option<Metadata>| {
+            let mine = |names: &[String]| -> Vec<String> {
+                names.iter().filter(|name| has(own, name) || !has(other, name)).cloned().collect()
+            };
+            let selection = AttributeSelection { include: mine(&all.include), exclude: mine(&all.exclude) };
+            (all.include.is_empty() || !selection.include.is_empty()).then_some(selection)
+        };
+        Ok([part(&items, &users), part(&users, &items)])
     }
 
     fn source(&self, threads: Option<usize>) -> Result<InteractionsSource> {
@@ -142,11 +183,21 @@ impl Dataset {
         }
     }
 
-    async fn metadata(&self, stores: &Stores, of: MetadataOf, texts: &[String]) -> Result<Option<Metadata>> {
+    async fn metadata(
+        &self,
+        stores: &Stores,
+        of: MetadataOf,
+        texts: &[String],
+        selection: Option<&AttributeSelection>,
+    ) -> Result<Option<Metadata>> {
         if texts.is_empty() {
             return Ok(None);
         }
-        Ok(Some(read_metadata(stores, of, &locations(texts)?, &self.columns).await?))
+        let locations = locations(texts)?;
+        Ok(Some(match selection {
+            Some(selection) => read_metadata_with(stores, of, &locations, &self.columns, selection).await?,
+            None => read_metadata(stores, of, &locations, &self.columns).await?,
+        }))
     }
 
     /// The key of a training on these objects.
@@ -159,10 +210,29 @@ impl Dataset {
             columns: self.columns.iter().collect(),
             events: self.events(),
             timestamp_unit: self.timestamp_unit,
+            attributes: [&self.attributes.include, &self.attributes.exclude].map(|names| in_one_order(names)),
+            parent: None,
             recipe,
         }
         .sha256()
     }
+}
+
+/// Names in one order, without regard to case.
+fn in_one_order(names: &[String]) -> Vec<String> {
+    let mut names: Vec<String> = names.iter().map(|name| name.trim().to_lowercase()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// The attributes of the ids that interact; what is odd about them is added to the warnings.
+fn encode(of: Option<&Metadata>, ids: &Vocabulary, warnings: &mut Vec<String>) -> Result<Option<Attributes>> {
+    let Some(metadata) = of else { return Ok(None) };
+    let Some(aligned) = metadata.attributes_for(ids)? else { return Ok(None) };
+    let AlignedAttributes { attributes, warnings: odd, .. } = aligned;
+    warnings.extend(odd.iter().map(|warning| format!("{}: {}", warning.code, warning.message)));
+    Ok((attributes.matrix().nnz() > 0).then_some(attributes))
 }
 
 fn locations(texts: &[String]) -> Result<Vec<Location>> {

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use item_affinity_ingest::{DataReport, Ingested};
-use item_affinity_model::{ItemAffinity, PersonalizeEvaluation, evaluate_personalize};
+use item_affinity_model::{
+    ItemAffinity, Iteration, PersonalizeEvaluation, TimeEvaluation, TimeProtocol, evaluate_personalize, evaluate_time,
+};
 use item_affinity_storage::Stores;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -14,8 +16,18 @@ use crate::error::{Error, Result};
 use crate::fit::Watch;
 use crate::observer::{Observer, Silent, Stage};
 
-/// Measures a recipe on held-out interactions, by the protocol of Amazon Personalize: of each user's interactions the
-/// newest fifth is the test set.
+/// How the data are split into what is known and what is to be foreseen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Protocol {
+    /// The newest tenth of the events is foreseen from the rest, as in use: nobody knows what comes later.
+    #[default]
+    Time,
+    /// As Amazon Personalize does: of each user's interactions the newest fifth is foreseen.
+    Personalize,
+}
+
+/// Measures a recipe on held-out interactions, by [`Protocol::Time`] unless others are asked for.
 ///
 /// Nothing is written.
 ///
@@ -24,7 +36,9 @@ use crate::observer::{Observer, Silent, Stage};
 /// use item_affinity_solution::EvaluationJob;
 ///
 /// let report = EvaluationJob::new("s3://lake/interactions/").hidden_dimension(64).run().await?;
-/// println!("{:.3}, random users {:.3}", report.personalize.model.recall_at_1_percent, report.personalize.random.recall_at_1_percent);
+/// for ranker in report.time.iter().flat_map(|time| &time.all_pairs.rankers) {
+///     println!("{}: precision {:.3}", ranker.ranker, ranker.precision);
+/// }
 /// # Ok(())
 /// # }
 /// ```
@@ -32,6 +46,8 @@ use crate::observer::{Observer, Silent, Stage};
 pub struct EvaluationJob {
     dataset: Dataset,
     recipe: ItemAffinity,
+    protocols: Vec<Protocol>,
+    time: TimeProtocol,
     stores: Option<Stores>,
     allow_small_data: bool,
     observer: Arc<dyn Observer>,
@@ -47,8 +63,10 @@ pub struct EvaluationReport {
     pub recipe: ItemAffinity,
     /// What the data is like.
     pub data: DataReport,
-    /// The measures of the model and of the baselines.
-    pub personalize: PersonalizeEvaluation,
+    /// By the protocol time: the model beside baselines, and how far its probabilities are right.
+    pub time: Option<TimeEvaluation>,
+    /// By the protocol of Amazon Personalize.
+    pub personalize: Option<PersonalizeEvaluation>,
 }
 
 impl EvaluationJob {
@@ -62,6 +80,8 @@ impl EvaluationJob {
         Self {
             dataset,
             recipe: ItemAffinity::default(),
+            protocols: vec![Protocol::default()],
+            time: TimeProtocol::default(),
             stores: None,
             allow_small_data: false,
             observer: Arc::new(Silent),
@@ -79,6 +99,18 @@ impl EvaluationJob {
     /// Sets the number of hidden variables, the one setting that Amazon Personalize has.
     pub fn hidden_dimension(mut self, hidden_dimension: usize) -> Self {
         self.recipe.hidden_dimension = hidden_dimension;
+        self
+    }
+
+    /// Sets the protocols to measure by.
+    pub fn protocols(mut self, protocols: impl IntoIterator<Item = Protocol>) -> Self {
+        self.protocols = protocols.into_iter().collect();
+        self
+    }
+
+    /// Sets which items the protocol time asks for, and how long segments are.
+    pub fn time_protocol(mut self, time: TimeProtocol) -> Self {
+        self.time = time;
         self
     }
 
@@ -123,26 +155,39 @@ impl EvaluationJob {
         let read = self.cancellation.run_until_cancelled(reading).await;
         let data = read.ok_or(Error::Cancelled)??;
         data.accept(self.allow_small_data, self.observer.as_ref())?;
-        let Data { ingested, report } = data;
+        let Data { ingested, report, side, .. } = data;
         let Ingested { interactions, .. } = ingested;
 
-        self.observer.stage(Stage::new("evaluating", "iterations", Some(self.recipe.iterations as u64)));
+        self.observer.stage(Stage::new("evaluating", "iterations", None));
         // Stops the threads of the fit also when somebody drops this future.
         let stop = self.cancellation.child_token();
         let _stop_on_drop = stop.clone().drop_guard();
         let (recipe, observer, threads) = (self.recipe.clone(), Arc::clone(&self.observer), pool(self.threads)?);
+        let (protocols, protocol) = (self.protocols, self.time);
         let evaluated = blocking("the evaluation", move || {
             let watch = Watch { observer: observer.as_ref(), cancellation: &stop };
-            threads
-                .install(|| evaluate_personalize(&recipe, &interactions, &mut |iteration| watch.iteration(&iteration)))
+            let mut observe = |iteration: Iteration| watch.iteration(&iteration);
+            threads.install(|| -> Result<_> {
+                let time = match protocols.contains(&Protocol::Time) {
+                    true => Some(evaluate_time(&recipe, &protocol, &interactions, side.as_ref(), &mut observe)?),
+                    false => None,
+                };
+                let personalize = match protocols.contains(&Protocol::Personalize) {
+                    true => Some(evaluate_personalize(&recipe, &interactions, &mut observe)?),
+                    false => None,
+                };
+                Ok((time, personalize))
+            })
         });
-        let mut personalize = evaluated.await??;
+        let (time, mut personalize) = evaluated.await??;
         if let Some(items) = &report.item_metadata {
             // Items that nobody has touched yet are in the catalogue too.
             let untouched = usize::try_from(items.without_interactions).unwrap_or(usize::MAX);
-            let catalogue = personalize.items.saturating_add(untouched);
-            personalize = personalize.with_catalogue_items(catalogue);
+            personalize = personalize.map(|of| {
+                let catalogue = of.items.saturating_add(untouched);
+                of.with_catalogue_items(catalogue)
+            });
         }
-        Ok(EvaluationReport { personalize, recipe: self.recipe, data: report })
+        Ok(EvaluationReport { time, personalize, recipe: self.recipe, data: report })
     }
 }

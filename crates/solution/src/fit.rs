@@ -1,10 +1,12 @@
 //! From interactions to the numbers of a solution version. Runs for long: never on the async runtime.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use item_affinity_model::ndarray::Array2;
 use item_affinity_model::{
-    Clock, Csr, Factors, Interactions, ItemAffinity, Iteration, LogOdds, Propensity, SideInformation, TrainedModel,
+    Attributes, Clock, Csr, Factors, Interactions, ItemAffinity, Iteration, LogOdds, Propensity, SideChoice,
+    SideDecision, SideInformation, TimeEvaluation, TimeProtocol, TrainedModel, evaluate_time,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -40,6 +42,10 @@ pub(crate) struct Made {
     pub(crate) propensity: Propensity,
     pub(crate) log_odds: LogOdds,
     pub(crate) histories: Csr,
+    pub(crate) side: SideChoice,
+    /// Columns of Items and of Users that are used.
+    pub(crate) attributes: [Vec<String>; 2],
+    pub(crate) evaluation: Option<TimeEvaluation>,
     pub(crate) refreshed_from: Option<u64>,
 }
 
@@ -101,17 +107,38 @@ pub(crate) fn train(
     events: EventFilter,
     interactions: Interactions,
     side: Option<&SideInformation>,
+    evaluate: Option<&TimeProtocol>,
     watch: &Watch<'_>,
 ) -> Result<Trained> {
+    let mut observe = |iteration: Iteration| watch.iteration(&iteration);
+    let evaluation = match evaluate {
+        Some(protocol) => {
+            watch.observer.stage(Stage::new("evaluating", "iterations", None));
+            Some(evaluate_time(recipe, protocol, &interactions, side, &mut observe)?)
+        }
+        None => None,
+    };
     let clock = Clock::of(&interactions, recipe.horizon_seconds());
     let by_user = interactions.pairs(None)?.by_user;
     watch.check()?;
     watch.observer.note(&Estimate::new(recipe, &interactions, &by_user, &by_user.transpose()).to_string());
     drop(by_user);
     watch.observer.stage(Stage::new("fitting factors", "iterations", None));
-    let model =
-        item_affinity_model::train(recipe, &interactions, side, clock, &mut |iteration| watch.iteration(&iteration))?;
-    let TrainedModel { clock, factors, propensity, log_odds, histories } = model;
+    let model = item_affinity_model::train(recipe, &interactions, side, clock, &mut observe)?;
+    let TrainedModel { clock, factors, propensity, log_odds, histories, side: choice } = model;
+    let columns = |of: Option<&Attributes>, decision: Option<&SideDecision>| match (of, decision) {
+        (Some(of), Some(SideDecision { used: true, .. })) => column_names(of),
+        _ => Vec::new(),
+    };
+    let attributes = [
+        columns(side.and_then(|side| side.items.as_ref()), choice.items.as_ref()),
+        columns(side.and_then(|side| side.users.as_ref()), choice.users.as_ref()),
+    ];
+    for (what, decision) in [("items", &choice.items), ("users", &choice.users)] {
+        if let Some(decision) = decision {
+            watch.observer.note(&decision_text(what, decision));
+        }
+    }
     let made = Made {
         recipe: recipe.clone(),
         events,
@@ -121,6 +148,9 @@ pub(crate) fn train(
         propensity,
         log_odds,
         histories,
+        side: choice,
+        attributes,
+        evaluation,
         refreshed_from: None,
     };
     made.finish(watch)
@@ -129,8 +159,8 @@ pub(crate) fn train(
 impl Made {
     /// Everything that a version holds of it.
     pub(crate) fn finish(self, watch: &Watch<'_>) -> Result<Trained> {
-        let Self { recipe, events, interactions, clock, factors, propensity, log_odds, histories, refreshed_from } =
-            self;
+        let Self { recipe, events, interactions, clock, factors, propensity, log_odds, histories, .. } = self;
+        let [item_attributes, user_attributes] = self.attributes;
         finite(&factors, &log_odds)?;
         watch.check()?;
         let pairs = PairTable::new(&log_odds.repeat, &histories);
@@ -159,9 +189,12 @@ impl Made {
             slopes: log_odds.slopes,
             pair_parts: pairs.first_items(),
             warnings,
-            evaluation: None,
-            refreshed_from,
-            metrics: std::collections::BTreeMap::new(),
+            side: self.side,
+            item_attributes,
+            user_attributes,
+            metrics: self.evaluation.as_ref().map(metrics).unwrap_or_default(),
+            evaluation: self.evaluation,
+            refreshed_from: self.refreshed_from,
             item_ids_sha256: ids_sha256(interactions.items()),
             user_ids_sha256: ids_sha256(interactions.users()),
         };
@@ -179,6 +212,44 @@ impl Made {
             user_activity,
         })
     }
+}
+
+/// The columns of attributes, each once.
+fn column_names(of: &Attributes) -> Vec<String> {
+    let mut names: Vec<String> = Vec::new();
+    for column in of.columns() {
+        if !names.contains(&column.name) {
+            names.push(column.name.clone());
+        }
+    }
+    names
+}
+
+/// Whether attributes are used, in words.
+fn decision_text(what: &str, decision: &SideDecision) -> String {
+    let SideDecision { used, without, with, certainty, pairs, .. } = decision;
+    format!(
+        "attributes of {what} are {}: soft recall of {pairs} held-out new pairs {:.2} % without, {:.2} % with them \
+         ({certainty:.1} standard errors)",
+        if *used { "used" } else { "not used, since they do not surely help" },
+        without * 100.0,
+        with * 100.0
+    )
+}
+
+/// The figures of an evaluation that a list of versions shows.
+fn metrics(of: &TimeEvaluation) -> BTreeMap<String, f64> {
+    let mut metrics = BTreeMap::from([
+        ("expected_calibration_error".to_owned(), of.calibration.expected_calibration_error),
+        ("mean_probability".to_owned(), of.calibration.mean_predicted),
+    ]);
+    for (view, name) in [(&of.all_pairs, "all_pairs"), (&of.new_pairs, "new_pairs")] {
+        if let Some(model) = view.rankers.first() {
+            metrics.insert(format!("{name}_precision_at_1_percent"), model.precision);
+            metrics.insert(format!("{name}_recall_at_1_percent"), model.recall);
+        }
+    }
+    metrics
 }
 
 fn finite(factors: &Factors, log_odds: &LogOdds) -> Result<()> {

@@ -22,7 +22,19 @@ pub(crate) struct JobKey<'a> {
     pub(crate) columns: BTreeMap<&'a str, &'a str>,
     pub(crate) events: EventFilter,
     pub(crate) timestamp_unit: Option<TimestampUnit>,
+    /// Names of included and of excluded columns.
+    pub(crate) attributes: [Vec<String>; 2],
+    /// The version that a refresh takes over; none for a training.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) parent: Option<Parent>,
     pub(crate) recipe: &'a ItemAffinity,
+}
+
+/// The version that a refresh takes factors and coefficients from, by what they were trained on.
+#[derive(Serialize, PartialEq)]
+pub(crate) struct Parent {
+    pub(crate) version: u64,
+    pub(crate) item_ids_sha256: String,
 }
 
 /// An input object and what tells its contents from earlier ones.
@@ -78,6 +90,8 @@ mod tests {
             columns: BTreeMap::new(),
             events: EventFilter::default(),
             timestamp_unit: None,
+            attributes: [Vec::new(), Vec::new()],
+            parent: None,
             recipe: &recipe,
         };
         change(&mut key);
@@ -102,6 +116,10 @@ mod tests {
             key(|key| key.events.event_weights = BTreeMap::from([("view".to_owned(), 2.0)])),
             key(|key| key.events.value_as_weight = true),
             key(|key| key.timestamp_unit = Some(TimestampUnit::Milliseconds)),
+            key(|key| key.attributes[0].push("brand".to_owned())),
+            key(|key| key.attributes[1].push("brand".to_owned())),
+            key(|key| key.parent = Some(Parent { version: 1, item_ids_sha256: "aa".to_owned() })),
+            key(|key| key.parent = Some(Parent { version: 2, item_ids_sha256: "aa".to_owned() })),
             key(|key| key.recipe = Box::leak(Box::new(other))),
         ];
         let distinct: std::collections::BTreeSet<_> = keys.iter().collect();

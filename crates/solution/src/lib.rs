@@ -51,7 +51,7 @@ mod write;
 
 pub use dataset::{Dataset, data_report};
 pub use error::{Error, Result};
-pub use evaluate::{EvaluationJob, EvaluationReport};
+pub use evaluate::{EvaluationJob, EvaluationReport, Protocol};
 pub use history::{VersionSummary, versions};
 pub use model_card::{EventFilter, ModelCard, ScoreKind};
 pub use observer::{Observer, Silent, Stage};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use item_affinity_model::{ItemAffinity, NewPairSlopes, Propensity, TimeEvaluation};
+use item_affinity_model::{ItemAffinity, NewPairSlopes, Propensity, SideChoice, TimeEvaluation};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::tables::{FORMAT, FORMAT_MAJOR, FORMAT_VERSION};
@@ -75,6 +75,15 @@ pub struct ModelCard {
     pub slopes: NewPairSlopes,
     /// The item of the first row of each part of pairs.
     pub pair_parts: Vec<u32>,
+    /// Which attributes are used, and on what evidence.
+    #[serde(default)]
+    pub side: SideChoice,
+    /// Columns of Items whose attributes are used.
+    #[serde(default)]
+    pub item_attributes: Vec<String>,
+    /// Columns of Users whose attributes are used.
+    #[serde(default)]
+    pub user_attributes: Vec<String>,
     /// What a person should know before they trust the probabilities.
     #[serde(default)]
     pub warnings: Vec<String>,
@@ -191,6 +200,9 @@ mod tests {
             },
             slopes: NewPairSlopes { affinity: 1.5, log_affinity: 0.1 },
             pair_parts: vec![0],
+            side: SideChoice::default(),
+            item_attributes: vec!["BRAND".to_owned()],
+            user_attributes: Vec::new(),
             warnings: vec!["few".to_owned()],
             evaluation: None,
             refreshed_from: Some(3),

@@ -4,8 +4,8 @@ mod run;
 
 use std::sync::Arc;
 
-use item_affinity_ingest::{ColumnMapping, DataReport};
-use item_affinity_model::ItemAffinity;
+use item_affinity_ingest::{AttributeSelection, ColumnMapping, DataReport};
+use item_affinity_model::{ItemAffinity, TimeProtocol};
 use item_affinity_storage::Stores;
 use tokio_util::sync::CancellationToken;
 
@@ -39,6 +39,7 @@ pub struct TrainingJob {
     solution: Option<String>,
     stores: Option<Stores>,
     force: bool,
+    evaluate: Option<TimeProtocol>,
     observer: Arc<dyn Observer>,
     cancellation: CancellationToken,
     threads: Option<usize>,
@@ -89,6 +90,7 @@ impl TrainingJob {
             solution: None,
             stores: None,
             force: false,
+            evaluate: None,
             observer: Arc::new(Silent),
             cancellation: CancellationToken::new(),
             threads: None,
@@ -101,13 +103,13 @@ impl TrainingJob {
         self
     }
 
-    /// Adds the items of a location; they are reported on, and not yet trained on.
+    /// Adds the items of a location; their attributes are used if they help.
     pub fn items(mut self, location: impl Into<String>) -> Self {
         self.dataset.items.push(location.into());
         self
     }
 
-    /// Adds the users of a location; they are reported on, and not yet trained on.
+    /// Adds the users of a location; their attributes are used if they help.
     pub fn users(mut self, location: impl Into<String>) -> Self {
         self.dataset.users.push(location.into());
         self
@@ -176,6 +178,19 @@ impl TrainingJob {
     /// Trains even when the newest version was made by the same job.
     pub fn force(mut self, force: bool) -> Self {
         self.force = force;
+        self
+    }
+
+    /// Selects the columns of Items and Users that are attributes.
+    pub fn attributes(mut self, selection: AttributeSelection) -> Self {
+        self.dataset.attributes = selection;
+        self
+    }
+
+    /// Measures the recipe by this protocol first, at the cost of another training, and keeps the figures in the model
+    /// card.
+    pub fn evaluate(mut self, protocol: Option<TimeProtocol>) -> Self {
+        self.evaluate = protocol;
         self
     }
 

@@ -86,6 +86,9 @@ impl TrainingJob {
             }
             Err(error) => return Err(error),
         };
+        if self.evaluate.is_some() && model.evaluation.is_none() {
+            return Ok(None);
+        }
         let version = reader.commit.version;
         self.observer.note(&format!("already done as version {version}"));
         let solution = SolutionRef { location: versions.location().clone(), version: Some(version) };
@@ -103,16 +106,17 @@ impl TrainingJob {
         let reading = self.dataset.read(stores, self.threads, self.observer.as_ref());
         let data = self.or_cancelled(reading).await?;
         data.accept(self.allow_small_data, self.observer.as_ref())?;
-        let Data { ingested, report } = data;
+        let Data { ingested, report, side, .. } = data;
         let Ingested { interactions, inputs, counts, .. } = ingested;
         seconds.read = clock.elapsed().as_secs_f64();
 
         let clock = Instant::now();
         let (recipe, events, observer) = (self.recipe.clone(), self.dataset.events(), Arc::clone(&self.observer));
+        let evaluate = self.evaluate.clone();
         let (threads, token) = (pool(self.threads)?, stop.clone());
         let fitted = blocking("the fit", move || {
             let watch = Watch { observer: observer.as_ref(), cancellation: &token };
-            threads.install(|| train(&recipe, events, interactions, None, &watch))
+            threads.install(|| train(&recipe, events, interactions, side.as_ref(), evaluate.as_ref(), &watch))
         });
         let trained = Arc::new(fitted.await??);
         seconds.fit = clock.elapsed().as_secs_f64();
