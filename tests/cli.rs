@@ -253,23 +253,33 @@ fn show_tells_which_version_a_run_committed() {
 #[test]
 fn show_gives_versions_and_the_model_card() {
     let shown = succeed(["show", "--solution", solution()]).stdout;
-    assert!(shown.contains("\"hidden_dimension\": 32"), "{shown}");
+    assert!(shown.contains("hidden_dimension  32") && shown.contains("horizon"), "{shown}");
     assert!(shown.contains("1,500"), "{shown}");
     let missing = cli(["show", "--solution", &format!("{}@9", solution())]);
     assert_eq!(missing.code, 3, "{missing:?}");
 }
 
 #[test]
-fn evaluate_prints_personalizes_metrics_and_beats_its_baselines() {
-    let arguments = ["evaluate", "--quiet", "--hidden-dimension", "32", "--format", "json", "--interactions"];
+fn evaluate_prints_both_protocols_and_beats_its_baselines() {
+    let arguments =
+        ["evaluate", "--quiet", "--hidden-dimension", "32", "--protocol", "both", "--format", "json", "--interactions"];
     let ended = succeed(arguments.iter().copied().chain([data("interactions.parquet").as_str()]));
     let report: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap();
     let recall = |ranking: &str| report["personalize"][ranking]["recall_at_1_percent"].as_f64().unwrap();
     assert!(recall("model") > 2.0 * recall("most_active"), "{report}");
     assert!(recall("model") > 2.0 * recall("random"), "{report}");
-    let table =
-        succeed(["evaluate", "--quiet", "--hidden-dimension", "32", "--interactions", &data("interactions.parquet")]);
-    assert!(table.stdout.contains("hits_at_1_percent"), "{}", table.stdout);
+    let rankers = report["time"]["all_pairs"]["rankers"].as_array().unwrap();
+    let precision = |name: &str| rankers.iter().find(|of| of["ranker"] == name).unwrap()["precision"].as_f64().unwrap();
+    assert!(precision("item_affinity") > 2.0 * precision("random"), "{report}");
+    let table = |protocol: &str| {
+        let arguments = ["evaluate", "--quiet", "--hidden-dimension", "32", "--protocol", protocol, "--interactions"];
+        succeed(arguments.iter().copied().chain([data("interactions.parquet").as_str()])).stdout
+    };
+    assert!(table("personalize").contains("hits_at_1_percent"));
+    let time = table("time");
+    for words in ["new pairs only", "earlier buyers", "NDCG", "expected calibration error", "most active quarter"] {
+        assert!(time.contains(words), "{words}: {time}");
+    }
 }
 
 #[test]

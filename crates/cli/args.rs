@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::builder::styling::Styles;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use item_affinity_ingest::{ColumnMapping, TimestampUnit};
-use item_affinity_model::ItemAffinity;
+use item_affinity_model::{ItemAffinity, TimeProtocol};
 
 use crate::segment_args::SegmentArgs;
 
@@ -111,6 +111,12 @@ pub(crate) struct DatasetArgs {
     /// Unit of integer timestamps; seconds and milliseconds are told apart without it.
     #[arg(long, value_enum)]
     pub(crate) timestamp_unit: Option<UnitName>,
+    /// The only columns of Items and Users that are attributes: brand,department; all unless said.
+    #[arg(long, value_name = "COLUMN", value_delimiter = ',')]
+    pub(crate) include_columns: Vec<String>,
+    /// Columns of Items and Users that are no attributes.
+    #[arg(long, value_name = "COLUMN", value_delimiter = ',')]
+    pub(crate) exclude_columns: Vec<String>,
     /// Turns the refusals of small data into warnings.
     #[arg(long)]
     pub(crate) allow_small_data: bool,
@@ -226,6 +232,9 @@ pub(crate) struct TrainArgs {
     /// Where solution versions go: empty, or written by train before.
     #[arg(long, value_name = "LOCATION")]
     pub(crate) solution: String,
+    /// Measures the recipe by the protocol time first, at the cost of another training; show prints the figures.
+    #[arg(long)]
+    pub(crate) evaluate: bool,
     /// Trains a new version even when the newest one has the same inputs and settings.
     #[arg(long)]
     pub(crate) force: bool,
@@ -237,17 +246,26 @@ pub(crate) struct EvaluateArgs {
     pub(crate) data: DatasetArgs,
     #[command(flatten)]
     pub(crate) recipe: RecipeArgs,
-    /// How the data are split; personalize: the newest 20 % of each user's interactions are the test set.
-    #[arg(long, value_enum, default_value_t = Protocol::Personalize)]
-    pub(crate) protocol: Protocol,
+    /// How the data are split; time: the newest tenth of all interactions is the test set; personalize: the newest 20 %
+    /// of each user's.
+    #[arg(long, value_enum, default_value_t = ProtocolName::Time)]
+    pub(crate) protocol: ProtocolName,
+    /// The protocol time asks for items with at least so many training interactions.
+    #[arg(long, value_name = "N", default_value_t = TimeProtocol::default().least_item_interactions)]
+    pub(crate) least_item_interactions: usize,
+    /// Users per segment, besides 1 % of the users; may repeat.
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) k: Vec<u32>,
     /// How the result looks.
     #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
     pub(crate) format: ReportFormat,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Protocol {
+pub(crate) enum ProtocolName {
+    Time,
     Personalize,
+    Both,
 }
 
 #[derive(Args)]

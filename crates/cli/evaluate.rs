@@ -3,21 +3,28 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use item_affinity_model::{PersonalizeEvaluation, PersonalizeMetrics};
-use item_affinity_solution::{EvaluationJob, Observer};
+use item_affinity_model::{PersonalizeEvaluation, PersonalizeMetrics, TimeProtocol};
+use item_affinity_solution::{EvaluationJob, Observer, Protocol};
 
-use crate::args::{EvaluateArgs, Global, Protocol, ReportFormat};
+use crate::args::{EvaluateArgs, Global, ProtocolName, ReportFormat};
+use crate::evaluation_text::time_table;
 use crate::exit::Failure;
 use crate::print::{say, text_table};
 use crate::progress::{Progress, grouped};
 use crate::train::dataset;
 
 pub(crate) async fn run(global: &Global, args: EvaluateArgs) -> Result<ExitCode, Failure> {
-    let Protocol::Personalize = args.protocol;
     let progress = Arc::new(Progress::new(global));
+    let protocols: &[Protocol] = match args.protocol {
+        ProtocolName::Time => &[Protocol::Time],
+        ProtocolName::Personalize => &[Protocol::Personalize],
+        ProtocolName::Both => &[Protocol::Time, Protocol::Personalize],
+    };
+    let ks = args.k.iter().map(|k| *k as usize).collect();
     let report = EvaluationJob::of(dataset(&args.data)?)
-        .protocols([item_affinity_solution::Protocol::Personalize])
         .recipe(args.recipe.recipe())
+        .protocols(protocols.iter().copied())
+        .time_protocol(TimeProtocol { least_item_interactions: args.least_item_interactions, ks })
         .allow_small_data(args.data.allow_small_data)
         .threads(global.threads.map(std::num::NonZeroUsize::get))
         .observer(Arc::clone(&progress) as Arc<dyn Observer>)
@@ -25,13 +32,20 @@ pub(crate) async fn run(global: &Global, args: EvaluateArgs) -> Result<ExitCode,
         .await?;
     progress.end_stage();
     match args.format {
-        ReportFormat::Table => report.personalize.iter().try_for_each(|result| say(&table(result)?))?,
+        ReportFormat::Table => {
+            if let Some(time) = &report.time {
+                say(&time_table(time)?)?;
+            }
+            if let Some(personalize) = &report.personalize {
+                say(&personalize_table(personalize)?)?;
+            }
+        }
         ReportFormat::Json => say(&serde_json::to_string_pretty(&report).map_err(anyhow::Error::new)?)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn table(result: &PersonalizeEvaluation) -> Result<String, Failure> {
+fn personalize_table(result: &PersonalizeEvaluation) -> Result<String, Failure> {
     let row = |name: &str, metrics: &PersonalizeMetrics| {
         vec![
             name.to_owned(),

@@ -4,9 +4,11 @@
 //! to do next; `item-affinity --help` lists them.
 
 mod args;
+mod card_text;
 mod check;
 mod demo;
 mod evaluate;
+mod evaluation_text;
 mod exit;
 mod print;
 mod progress;

@@ -6,6 +6,7 @@ use item_affinity_solution::{SolutionRef, SolutionVersion, versions};
 use item_affinity_storage::{Artifact, Stores, Versions};
 
 use crate::args::{Global, ShowArgs};
+use crate::card_text::card_text;
 use crate::exit::Failure;
 use crate::print::{say, text_table};
 use crate::progress::grouped;
@@ -48,7 +49,7 @@ async fn solution(stores: &Stores, reference: &SolutionRef) -> Result<(), Failur
     });
     say(&text_table(&header, &rows.collect::<Vec<_>>())?)?;
     say(&format!("model card of {}:", version.reference()))?;
-    say(&serde_json::to_string_pretty(&version.model).map_err(anyhow::Error::new)?)
+    say(&card_text(&version.model)?)
 }
 
 async fn output(stores: &Stores, reference: &SolutionRef) -> Result<(), Failure> {
@@ -80,7 +81,7 @@ async fn output(stores: &Stores, reference: &SolutionRef) -> Result<(), Failure>
 }
 
 /// Epoch seconds as `2026-11-23 22:51:00` UTC.
-fn timestamp(seconds: i64) -> String {
+pub(crate) fn timestamp(seconds: i64) -> String {
     use datafusion::arrow::array::TimestampSecondArray;
     use datafusion::arrow::util::display::array_value_to_string;
     array_value_to_string(&TimestampSecondArray::from(vec![seconds]), 0)

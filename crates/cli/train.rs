@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use item_affinity_ingest::AttributeSelection;
 use item_affinity_solution::{Dataset, Observer, TrainingJob, TrainingReport};
 
 use crate::args::{DatasetArgs, Global, TrainArgs};
@@ -17,6 +18,7 @@ pub(crate) async fn run(global: &Global, args: TrainArgs) -> Result<ExitCode, Fa
         .solution(&args.solution)
         .allow_small_data(args.data.allow_small_data)
         .force(args.force)
+        .evaluate(args.evaluate.then(item_affinity_model::TimeProtocol::default))
         .threads(global.threads.map(std::num::NonZeroUsize::get))
         .observer(Arc::clone(&progress) as Arc<dyn Observer>)
         .run()
@@ -57,6 +59,6 @@ pub(crate) fn dataset(args: &DatasetArgs) -> Result<Dataset, Failure> {
         value_as_weight: args.value_as_weight,
         max_bad_row_share: args.max_bad_rows,
         timestamp_unit: args.timestamp_unit.map(Into::into),
-        ..Dataset::default()
+        attributes: AttributeSelection { include: args.include_columns.clone(), exclude: args.exclude_columns.clone() },
     })
 }
