@@ -97,7 +97,7 @@ pub struct TimeEvaluation {
 /// those of [`train`]
 /// # Cost
 /// one training, then items × users × (d + about 60) operations on all threads of the current rayon pool; a block of
-/// [`ITEM_BLOCK`] × users scores per thread
+/// 32 × users scores per thread
 pub fn evaluate_time(
     recipe: &ItemAffinity,
     protocol: &TimeProtocol,

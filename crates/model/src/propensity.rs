@@ -80,7 +80,7 @@ pub enum Regime {
     Fitted {
         /// Log-odds when all terms are 0.
         intercept: f64,
-        /// One coefficient for each of [`Regime::term_names`].
+        /// One coefficient for each of [`Regime::new_pair_term_names`] or [`Regime::repeat_pair_term_names`].
         coefficients: Vec<f64>,
         /// The penalty, on standardized terms.
         ridge: f64,
