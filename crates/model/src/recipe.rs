@@ -20,7 +20,7 @@ const HORIZON_DAYS_RANGE: RangeInclusive<f64> = 0.00001..=36_500.0;
 ///
 /// What the settings do is stated in [`fit`](crate::fit()) and in [`ItemAffinity::SETTINGS`]. The defaults were chosen
 /// by the precision of segments of 1 % of the users on the last tenth of the events, in time, of two retail logs and
-/// two logs of films: `benches/quality/README.md` has the table. A half-life raises it, most for pairs that are new;
+/// two logs of films. A half-life raises it, most for pairs that are new;
 /// it lowers the metrics of [`evaluate_personalize`](crate::evaluate_personalize()), which hold out old events of users
 /// who left long ago.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
