@@ -4,14 +4,20 @@ use rayon::prelude::*;
 
 use crate::linalg::{add_inner_f64, solve_f64};
 
+mod sample;
+
+pub(crate) use sample::Sample;
+
 /// Rows in one partial sum: cut by the data, so that the threads do not show.
 const BLOCK_ROWS: usize = 2048;
 /// Newton steps at most; a few are usual.
 const STEPS: usize = 50;
 /// The steps end with one that is expected to gain less than this share of the loss; what it leaves is about its square.
 const GAIN: f64 = 1e-7;
+/// The same where losses are only compared, or where more rows follow.
+const ROUGH_GAIN: f64 = 1e-5;
 /// Rows that bring the coefficients of many more close to where they end.
-const COARSE_ROWS: usize = 16_384;
+const COARSE_ROWS: usize = 8_192;
 /// Halvings of a step that would raise the loss.
 const HALVINGS: usize = 40;
 /// Parts of the users that are held out in turn to choose the ridge.
@@ -19,107 +25,11 @@ const FOLDS: u32 = 5;
 /// A stronger ridge is preferred while its loss on held-out users is within this share of the best.
 const TOLERANCE: f64 = 0.0015;
 
-/// Rows with a label and a weight.
-pub(crate) struct Sample {
-    features: usize,
-    /// Row-major.
-    rows: Vec<f64>,
-    labels: Vec<bool>,
-    weights: Vec<f64>,
-    /// Whose row it is: rows of one user are held out together.
-    users: Vec<u32>,
-}
-
 /// Log-odds as a linear function of features.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Logistic {
     pub(crate) intercept: f64,
     pub(crate) coefficients: Vec<f64>,
-}
-
-impl Sample {
-    pub(crate) fn new(features: usize) -> Self {
-        Self { features, rows: Vec::new(), labels: Vec::new(), weights: Vec::new(), users: Vec::new() }
-    }
-
-    pub(crate) fn push(&mut self, features: &[f64], label: bool, weight: f64, user: u32) {
-        debug_assert_eq!(features.len(), self.features);
-        self.rows.extend_from_slice(features);
-        self.labels.push(label);
-        self.weights.push(weight);
-        self.users.push(user);
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.labels.len()
-    }
-
-    /// Gives all rows of one label the same weight.
-    pub(crate) fn set_weight(&mut self, label: bool, weight: f64) {
-        let labelled = self.weights.iter_mut().zip(&self.labels).filter(|(_, of)| **of == label);
-        labelled.for_each(|(of, _)| *of = weight);
-    }
-
-    pub(crate) fn total_weight(&self, label: bool) -> f64 {
-        self.weights.iter().zip(&self.labels).filter(|(_, of)| **of == label).map(|(weight, _)| weight).sum()
-    }
-
-    fn row(&self, at: usize) -> &[f64] {
-        &self.rows[at * self.features..(at + 1) * self.features]
-    }
-
-    /// The rows of the users that are kept.
-    fn select(&self, keep: impl Fn(u32) -> bool) -> Self {
-        let mut out = Self::new(self.features);
-        for at in (0..self.len()).filter(|at| keep(self.users[*at])) {
-            out.push(self.row(at), self.labels[at], self.weights[at], self.users[at]);
-        }
-        out
-    }
-
-    /// Every `step`-th row.
-    fn thinned(&self, step: usize) -> Self {
-        let mut out = Self::new(self.features);
-        for at in (0..self.len()).step_by(step) {
-            out.push(self.row(at), self.labels[at], self.weights[at], self.users[at]);
-        }
-        out
-    }
-
-    /// Mean and standard deviation of each feature, over rows as sampled; the deviation is 0 for one that does not vary.
-    fn scales(&self) -> Vec<(f64, f64)> {
-        #[allow(clippy::cast_precision_loss)]
-        let n = self.len().max(1) as f64;
-        let mean_of = |value: &(dyn Fn(usize, f64) -> f64 + Sync)| -> Vec<f64> {
-            let blocks: Vec<Vec<f64>> = (self.rows.par_chunks(BLOCK_ROWS * self.features.max(1)))
-                .map(|rows| {
-                    let mut sums = vec![0.0; self.features];
-                    for row in rows.chunks_exact(self.features) {
-                        sums.iter_mut().zip(row).enumerate().for_each(|(at, (sum, x))| *sum += value(at, *x));
-                    }
-                    sums
-                })
-                .collect();
-            let total = |at: usize| blocks.iter().map(|sums| sums[at]).sum::<f64>() / n;
-            (0..self.features).map(total).collect()
-        };
-        let means = mean_of(&|_, x| x);
-        let variances = mean_of(&|at, x| (x - means[at]) * (x - means[at]));
-        let scale = |(mean, variance): (&f64, &f64)| {
-            let spread = variance.sqrt();
-            // Rounding alone gives a constant column a spread.
-            (*mean, if spread > 1e-9 * (1.0 + mean.abs()) { spread } else { 0.0 })
-        };
-        means.iter().zip(&variances).map(scale).collect()
-    }
-
-    fn standardize(&mut self, scales: &[(f64, f64)]) {
-        self.rows.par_chunks_mut(self.features.max(1)).for_each(|row| {
-            for (x, (mean, spread)) in row.iter_mut().zip(scales) {
-                *x = if *spread > 0.0 { (*x - mean) / spread } else { 0.0 };
-            }
-        });
-    }
 }
 
 impl Logistic {
@@ -140,26 +50,30 @@ impl Logistic {
     /// rows·features² / 2 multiply-adds a step; three to five steps, since a part of the rows takes the first ones
     /// # Source
     /// iteratively reweighted least squares: McCullagh and Nelder, *Generalized Linear Models*, 1989, section 2.5
-    pub(crate) fn fit(sample: Sample, ridge: Ridge<'_>, not_negative: &[usize]) -> Option<(Self, f64)> {
-        Self::fit_with_loss(sample, ridge, not_negative).map(|(fitted, ridge, _)| (fitted, ridge))
+    pub(crate) fn fit(sample: Sample, ridge: f64, not_negative: &[usize]) -> Option<Self> {
+        Self::fit_with_loss(sample, ridge, not_negative, GAIN).map(|(fitted, _)| fitted)
     }
 
-    /// The log-loss of the best fit, without the penalty; none if there is no fit.
+    /// The log-loss of the best fit, without the penalty; none if there is no fit. Good to [`ROUGH_GAIN`].
     pub(crate) fn loss(sample: Sample, ridge: f64, not_negative: &[usize]) -> Option<f64> {
-        Self::fit_with_loss(sample, Ridge::Fixed(ridge), not_negative).map(|(_, _, loss)| loss)
+        Self::fit_with_loss(sample, ridge, not_negative, ROUGH_GAIN).map(|(_, loss)| loss)
     }
 
-    fn fit_with_loss(mut sample: Sample, ridge: Ridge<'_>, not_negative: &[usize]) -> Option<(Self, f64, f64)> {
+    /// The ridge among the candidates that foresees held-out users best; see [`choose`]. None if there is no fit.
+    pub(crate) fn best_ridge(mut sample: Sample, candidates: &[f64]) -> Option<f64> {
+        start(&sample)?;
         let scales = sample.scales();
         sample.standardize(&scales);
-        let ridge = match ridge {
-            Ridge::Fixed(ridge) => ridge,
-            Ridge::Chosen(candidates) => choose(&sample, candidates),
-        };
+        Some(choose(&sample, candidates))
+    }
+
+    fn fit_with_loss(mut sample: Sample, ridge: f64, not_negative: &[usize], gain: f64) -> Option<(Self, f64)> {
+        let scales = sample.scales();
+        sample.standardize(&scales);
         let mut held = vec![false; sample.features];
         let mut beta = coarse(&sample, ridge)?;
         loop {
-            beta = newton(&sample, ridge, &held, beta)?;
+            beta = newton(&sample, ridge, &held, beta, gain)?;
             let negative = not_negative.iter().filter(|feature| beta[**feature + 1] < 0.0).collect::<Vec<_>>();
             if negative.is_empty() {
                 break;
@@ -172,36 +86,32 @@ impl Logistic {
         let shift: f64 = coefficients.iter().zip(&scales).map(|(c, (mean, _))| c * mean).sum();
         let fitted = Self { intercept: beta[0] - shift, coefficients };
         let finite = fitted.intercept.is_finite() && fitted.coefficients.iter().all(|c| c.is_finite());
-        finite.then(|| (fitted, ridge, evaluate(&sample, &beta, false).loss))
+        finite.then(|| (fitted, evaluate(&sample, &beta, false).loss))
     }
-}
-
-/// How strong the penalty is.
-#[derive(Clone, Copy)]
-pub(crate) enum Ridge<'a> {
-    Fixed(f64),
-    /// One of these, ascending, by the loss on held-out users.
-    Chosen(&'a [f64]),
 }
 
 /// The strongest ridge whose loss on held-out users is close to the best: within [`TOLERANCE`], or one standard error.
 fn choose(sample: &Sample, candidates: &[f64]) -> f64 {
     let fold = |user: u32| (user.wrapping_mul(2_654_435_761) >> 16) % FOLDS;
+    let held = vec![false; sample.features];
+    let strongest = candidates.last().copied().unwrap_or(1.0);
+    let Some(of_all) = coarse(sample, strongest) else { return strongest };
     // losses[fold][candidate]; each ridge starts from the coefficients of the stronger one.
     let losses: Vec<Option<Vec<f64>>> = (0..FOLDS)
         .map(|held_out| {
-            let train = sample.select(|user| fold(user) != held_out);
-            let test = sample.select(|user| fold(user) == held_out);
-            let (mut beta, mut out) = (start(&train)?, vec![0.0; candidates.len()]);
+            let train = sample.of_users(|user| fold(user) != held_out);
+            let test = sample.of_users(|user| fold(user) == held_out);
+            start(&train)?;
+            let (mut beta, mut out) = (of_all.clone(), vec![0.0; candidates.len()]);
             for (ridge, loss) in candidates.iter().zip(&mut out).rev() {
-                beta = newton(&train, *ridge, &vec![false; sample.features], beta)?;
+                beta = newton(&train, *ridge, &held, beta, ROUGH_GAIN)?;
                 *loss = evaluate(&test, &beta, false).loss;
             }
             Some(out)
         })
         .collect();
     let Some(losses) = losses.into_iter().collect::<Option<Vec<_>>>() else {
-        return candidates.last().copied().unwrap_or(1.0);
+        return strongest;
     };
     let total = |at: usize| losses.iter().map(|fold| fold[at]).sum::<f64>();
     let best = (0..candidates.len()).min_by(|a, b| total(*a).total_cmp(&total(*b))).unwrap_or(0);
@@ -235,11 +145,12 @@ fn coarse(sample: &Sample, ridge: f64) -> Option<Vec<f64>> {
     }
     let few = sample.thinned(step);
     #[allow(clippy::cast_precision_loss)]
-    let found = start(&few).and_then(|start| newton(&few, ridge / step as f64, &vec![false; sample.features], start));
+    let found = start(&few)
+        .and_then(|start| newton(&few, ridge / step as f64, &vec![false; sample.features], start, ROUGH_GAIN));
     Some(found.unwrap_or(start_of_all))
 }
 
-fn newton(sample: &Sample, ridge: f64, held: &[bool], mut beta: Vec<f64>) -> Option<Vec<f64>> {
+fn newton(sample: &Sample, ridge: f64, held: &[bool], mut beta: Vec<f64>, gain: f64) -> Option<Vec<f64>> {
     let q = beta.len();
     let penalty = |beta: &[f64]| 0.5 * ridge * beta[1..].iter().map(|b| b * b).sum::<f64>();
     (beta[1..].iter_mut().zip(held)).filter(|(_, held)| **held).for_each(|(b, _)| *b = 0.0);
@@ -264,7 +175,7 @@ fn newton(sample: &Sample, ridge: f64, held: &[bool], mut beta: Vec<f64>) -> Opt
         }
         // At the end of the step a quadratic is half the slope along it lower.
         let expected = 0.5 * step.iter().zip(&at.gradient).map(|(step, gradient)| step * gradient).sum::<f64>();
-        let last = expected <= GAIN * loss.abs();
+        let last = expected <= gain * loss.abs();
         let mut share = 1.0;
         let next = (0..HALVINGS).find_map(|_| {
             let next: Vec<f64> = beta.iter().zip(&step).map(|(b, s)| b - share * s).collect();

@@ -155,13 +155,20 @@ fn new_terms(terms: &Terms, user: usize, item: usize, affinity: f32) -> [f64; NE
     out
 }
 
-fn repeat_terms(new: [f64; NEW_TERMS], pair: &[f64; PAIR_TERMS]) -> [f64; REPEAT_TERMS] {
+/// The terms of a pair with history without their products.
+type Linear = [f64; NEW_TERMS + PAIR_TERMS];
+
+fn linear_terms(new: [f64; NEW_TERMS], pair: &[f64; PAIR_TERMS]) -> Linear {
+    let mut out = [0.0; NEW_TERMS + PAIR_TERMS];
+    out[..NEW_TERMS].copy_from_slice(&new);
+    out[NEW_TERMS..].copy_from_slice(pair);
+    out
+}
+
+fn repeat_terms(linear: &Linear) -> [f64; REPEAT_TERMS] {
     let mut out = [0.0; REPEAT_TERMS];
-    let mut linear = [0.0; NEW_TERMS + PAIR_TERMS];
-    linear[..NEW_TERMS].copy_from_slice(&new);
-    linear[NEW_TERMS..].copy_from_slice(pair);
-    out[..linear.len()].copy_from_slice(&linear);
-    let crossed = crossed(&linear);
+    out[..linear.len()].copy_from_slice(linear);
+    let crossed = crossed(linear);
     let mut at = linear.len();
     for (count, left) in crossed.iter().enumerate() {
         for right in &crossed[..=count] {

@@ -17,6 +17,8 @@ use crate::side_choice::{SideChoice, choose_side_information};
 
 /// Iterations that carry the factors from the held-out moment to now.
 const REFIT_ITERATIONS: usize = 3;
+/// Iterations that the fit to what lies before the window leaves to those.
+const LEFT_ITERATIONS: usize = 2;
 
 /// A trained model: all that ranking needs.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,7 +69,8 @@ pub fn train(
     let (mut factors, propensity) = match clock.held_out(interactions) {
         None => (fit_with(recipe, &by_user, &by_item, None, None, observer)?, Propensity::unlearnt(clock.horizon)),
         Some(held_out) => {
-            let iterations = recipe.iterations + REFIT_ITERATIONS;
+            let done = recipe.iterations.saturating_sub(LEFT_ITERATIONS).max(1);
+            let iterations = done + REFIT_ITERATIONS;
             let (known, window) = interactions.split_at(held_out.clock.as_of);
             let before = known.pairs(recipe.decay(held_out.clock.as_of))?.by_user;
             if let Some(side) = side {
@@ -78,13 +81,13 @@ pub fn train(
             }
             let side = kept.as_ref();
             let mut observe = |now: Iteration| observer(Iteration { iterations, ..now });
-            let start = fit_with(recipe, &before, &before.transpose(), side, None, &mut observe)?;
+            let first = ItemAffinity { iterations: done, ..recipe.clone() };
+            let start = fit_with(&first, &before, &before.transpose(), side, None, &mut observe)?;
             let (user_factors, item_factors) = (start.user_factors.view(), start.item_factors.view());
             let user_prior = user_prior(&start, side)?;
             let user_prior = user_prior.as_ref().map(|prior| prior.view());
             let known = Known { interactions: &known, by_user: &before, user_factors, item_factors, user_prior };
             let propensity = propensity::fit(recipe, &known, &window, held_out, clock.as_of)?;
-            let done = recipe.iterations;
             let mut observe =
                 |now: Iteration| observer(Iteration { iteration: done + now.iteration, iterations, ..now });
             let rest = ItemAffinity { iterations: REFIT_ITERATIONS, ..recipe.clone() };

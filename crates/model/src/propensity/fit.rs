@@ -4,13 +4,16 @@ use ndarray::ArrayView2;
 use rayon::prelude::*;
 
 use super::sample::{CAPS, Drawn, Pairs, draw};
-use super::{LearntFrom, NEW_TERMS, Propensity, REPEAT_TERMS, Regime, affinity, mass, new_terms, repeat_terms};
+use super::{
+    LearntFrom, Linear, NEW_TERMS, Propensity, REPEAT_TERMS, Regime, affinity, linear_terms, mass, new_terms,
+    repeat_terms,
+};
 use crate::clock::HeldOut;
 use crate::csr::Csr;
 use crate::error::Result;
 use crate::fold_in::FoldIn;
 use crate::interactions::Interactions;
-use crate::logistic::{Logistic, Ridge, Sample};
+use crate::logistic::{Logistic, Sample};
 use crate::recipe::ItemAffinity;
 use crate::terms::{PAIR_TERMS, Terms};
 
@@ -21,7 +24,7 @@ const RIDGES: [f64; 7] = [3.0, 10.0, 30.0, 100.0, 300.0, 1_000.0, 3_000.0];
 /// The ridge of the regression of pairs with history: quality was flat from 10 to 100 on both retail logs.
 const REPEAT_RIDGE: f64 = 30.0;
 /// Rows that choose the ridge and the half-life; all of them fit the coefficients.
-const CHOICE_ROWS: usize = 80_000;
+const CHOICE_ROWS: usize = 50_000;
 /// Half-lives of a user's history, in own events, that the window may choose instead of the recipe's.
 const HALF_LIVES: [f64; 3] = [60.0, 20.0, 8.0];
 /// The share of the log-loss that a half-life must save to be chosen.
@@ -51,8 +54,8 @@ pub(crate) struct Known<'a> {
 /// # Errors
 /// those of [`fold_in`](crate::fold_in())
 /// # Cost
-/// a pass over the history for the terms; up to 1.2 million drawn pairs, each with d multiply-adds for its affinity
-/// and `terms²/2` in each of five to eight Newton steps; the choice of the half-life folds in the users of
+/// a pass over the history for the terms; up to half a million drawn pairs, each with d multiply-adds for its affinity
+/// and `terms²/2` in each of a few Newton steps; the choice of the half-life folds in the users of
 /// [`CHOICE_ROWS`] pairs once for each of [`HALF_LIVES`]
 /// # Source
 /// the form: Ma, Liu, Deoras 2022; the weights: Horvitz and Thompson, *A generalization of sampling without
@@ -79,13 +82,12 @@ pub(crate) fn fit(
     terms.set_mass(&mass(factors.users, factors.items));
     let scale = window_scale(held_out, until);
     let new_pairs = regime(&new, scale, || {
-        let chosen =
-            Logistic::fit(new_rows(&new.thinned(CHOICE_ROWS), &terms, factors), Ridge::Chosen(&RIDGES), &[0, 1])?;
-        Logistic::fit(new_rows(&new, &terms, factors), Ridge::Fixed(chosen.1), &[0, 1])
+        let ridge = Logistic::best_ridge(new_rows(&new.thinned(CHOICE_ROWS), &terms, factors), &RIDGES)?;
+        Some((Logistic::fit(new_rows(&new, &terms, factors), ridge, &[0, 1])?, ridge))
     });
     let repeat_pairs = regime(&repeat, scale, || {
         let rows = repeat_rows(&repeat, known.interactions, &terms, factors);
-        Logistic::fit(rows, Ridge::Fixed(REPEAT_RIDGE), &[])
+        Some((Logistic::fit(rows, REPEAT_RIDGE, &[])?, REPEAT_RIDGE))
     });
     Ok(Propensity {
         horizon_seconds: clock.horizon,
@@ -156,7 +158,7 @@ fn choose_half_life(recipe: &ItemAffinity, known: &Known<'_>, terms: &mut Terms,
 fn new_rows(pairs: &Pairs, terms: &Terms, factors: Factors<'_>) -> Sample {
     let row = |pair: &Drawn| new_terms(terms, pair.user as usize, pair.item as usize, factors.affinity(pair));
     let rows: Vec<[f64; NEW_TERMS]> = pairs.drawn.par_iter().map(row).collect();
-    let mut sample = Sample::new(NEW_TERMS);
+    let mut sample = Sample::new(NEW_TERMS, rows.len());
     rows.iter().zip(&pairs.drawn).for_each(|(row, pair)| sample.push(row, pair.label, 1.0, pair.user));
     pairs.weigh(&mut sample);
     sample
@@ -165,7 +167,7 @@ fn new_rows(pairs: &Pairs, terms: &Terms, factors: Factors<'_>) -> Sample {
 /// The rows of drawn pairs with history, which lie user by user.
 fn repeat_rows(pairs: &Pairs, known: &Interactions, terms: &Terms, factors: Factors<'_>) -> Sample {
     let by_user: Vec<&[Drawn]> = pairs.drawn.chunk_by(|a, b| a.user == b.user).collect();
-    let rows: Vec<Vec<(Drawn, [f64; REPEAT_TERMS])>> = by_user
+    let rows: Vec<Vec<(Drawn, Linear)>> = by_user
         .into_par_iter()
         .map(|drawn| {
             let mut drawn = drawn.to_vec();
@@ -175,14 +177,17 @@ fn repeat_rows(pairs: &Pairs, known: &Interactions, terms: &Terms, factors: Fact
                 if let Ok(at) = drawn.binary_search_by_key(&item, |pair| pair.item) {
                     let pair = drawn[at];
                     let new = new_terms(terms, pair.user as usize, pair.item as usize, factors.affinity(&pair));
-                    rows.push((pair, repeat_terms(new, own)));
+                    rows.push((pair, linear_terms(new, own)));
                 }
             });
             rows
         })
         .collect();
-    let mut sample = Sample::new(REPEAT_TERMS);
-    rows.iter().flatten().for_each(|(pair, row)| sample.push(row, pair.label, 1.0, pair.user));
+    // Products are many: they are made where they stay.
+    let mut sample = Sample::new(REPEAT_TERMS, pairs.drawn.len());
+    for (pair, linear) in rows.iter().flatten() {
+        sample.push(&repeat_terms(linear), pair.label, 1.0, pair.user);
+    }
     pairs.weigh(&mut sample);
     sample
 }

@@ -5,7 +5,8 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AFFINITY_FLOOR, NEW_TERMS, Propensity, REPEAT_TERMS, Regime, affinity, mass, new_terms, repeat_terms, to_f32,
+    AFFINITY_FLOOR, NEW_TERMS, Propensity, REPEAT_TERMS, Regime, affinity, linear_terms, mass, new_terms, repeat_terms,
+    to_f32,
 };
 use crate::clock::Clock;
 use crate::csr::Csr;
@@ -140,7 +141,7 @@ impl Regime {
             Self::Prior { log_odds } => to_f32(*log_odds),
             Self::Fitted { intercept, coefficients, .. } => {
                 let affinity = affinity(user_factors.row(user), item_factors.row(item as usize));
-                let features = repeat_terms(new_terms(terms, user, item as usize, affinity), pair);
+                let features = repeat_terms(&linear_terms(new_terms(terms, user, item as usize, affinity), pair));
                 to_f32(*intercept + features.iter().zip(coefficients).map(|(x, c)| x * c).sum::<f64>())
             }
         };

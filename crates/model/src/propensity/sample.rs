@@ -21,7 +21,7 @@ pub(super) struct Caps {
     pub(super) repeat: f64,
 }
 
-pub(super) const CAPS: Caps = Caps { new: 300_000.0, repeat: 100_000.0 };
+pub(super) const CAPS: Caps = Caps { new: 200_000.0, repeat: 50_000.0 };
 
 /// Users that an item must have had. Most items of a long tail have fewer, and all pairs with them together would
 /// outweigh the items that segments are asked for: on complete-journey they cost 5 % of the precision of new pairs.

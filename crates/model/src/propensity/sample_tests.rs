@@ -53,7 +53,7 @@ fn of_label(pairs: &Pairs, label: bool) -> Vec<(u32, u32)> {
 }
 
 fn weights(pairs: &Pairs) -> [f64; 2] {
-    let mut sample = Sample::new(1);
+    let mut sample = Sample::new(1, 0);
     pairs.drawn.iter().for_each(|pair| sample.push(&[0.0], pair.label, 1.0, pair.user));
     pairs.weigh(&mut sample);
     [true, false].map(|label| sample.total_weight(label))
