@@ -6,7 +6,7 @@ use ndarray::{Array2, ArrayView2};
 
 use crate::als::{Factors, Iteration, fit_with};
 use crate::attributes::SideInformation;
-use crate::clock::Clock;
+use crate::clock::{Clock, HeldOut};
 use crate::csr::Csr;
 use crate::error::Result;
 use crate::fold_in::FoldIn;
@@ -51,8 +51,9 @@ pub struct TrainedModel {
 /// # Errors
 /// those of [`fit`](crate::fit())
 /// # Cost
-/// that of `iterations + 3` iterations of the fit, with attributes that of [`choose_side_information`], and of the propensity: a few passes over the history, and logistic
-/// regressions on a bounded sample
+/// `iterations + 1` iterations of the fit; with attributes also those of [`choose_side_information`]; for the propensity
+/// a few passes over the history, and logistic regressions on a bounded sample. The pairs before the window and those of
+/// all time are never held together.
 pub fn train(
     recipe: &ItemAffinity,
     interactions: &Interactions,
@@ -63,37 +64,24 @@ pub fn train(
     recipe.validate()?;
     let clock = clock.or_else(|| Clock::of(interactions, recipe.horizon_seconds()));
     let clock = clock.unwrap_or(Clock { as_of: 0, horizon: recipe.horizon_seconds().unwrap_or(1) });
+    let held_out = clock.held_out(interactions);
+    let learnt = held_out.map(|held_out| learn(recipe, interactions, side, clock, held_out, observer)).transpose()?;
     let by_user = interactions.pairs(recipe.decay(clock.as_of))?.by_user;
     let by_item = by_user.transpose();
-    let (mut choice, mut kept) = (SideChoice::default(), None);
-    let (mut factors, propensity) = match clock.held_out(interactions) {
-        None => (fit_with(recipe, &by_user, &by_item, None, None, observer)?, Propensity::unlearnt(clock.horizon)),
-        Some(held_out) => {
-            let done = recipe.iterations.saturating_sub(LEFT_ITERATIONS).max(1);
-            let iterations = done + REFIT_ITERATIONS;
-            let (known, window) = interactions.split_at(held_out.clock.as_of);
-            let before = known.pairs(recipe.decay(held_out.clock.as_of))?.by_user;
-            if let Some(side) = side {
-                let labels = window.pairs(None)?.by_user;
-                let mut observe = |now: Iteration| observer(Iteration { iteration: 0, iterations, ..now });
-                let chosen = choose_side_information(recipe, &before, &labels, side.clone(), &mut observe)?;
-                (kept, choice) = (Some(chosen.0), chosen.1);
-            }
-            let side = kept.as_ref();
-            let mut observe = |now: Iteration| observer(Iteration { iterations, ..now });
-            let first = ItemAffinity { iterations: done, ..recipe.clone() };
-            let start = fit_with(&first, &before, &before.transpose(), side, None, &mut observe)?;
-            let (user_factors, item_factors) = (start.user_factors.view(), start.item_factors.view());
-            let user_prior = user_prior(&start, side)?;
-            let user_prior = user_prior.as_ref().map(|prior| prior.view());
-            let known = Known { interactions: &known, by_user: &before, user_factors, item_factors, user_prior };
-            let propensity = propensity::fit(recipe, &known, &window, held_out, clock.as_of)?;
+    let (mut factors, propensity, kept, choice) = match learnt {
+        None => {
+            let factors = fit_with(recipe, &by_user, &by_item, None, None, observer)?;
+            (factors, Propensity::unlearnt(clock.horizon), None, SideChoice::default())
+        }
+        Some(Learnt { start, propensity, side, choice }) => {
+            let (done, iterations) = iterations(recipe);
             let mut observe =
                 |now: Iteration| observer(Iteration { iteration: done + now.iteration, iterations, ..now });
             let rest = ItemAffinity { iterations: REFIT_ITERATIONS, ..recipe.clone() };
-            let mut factors = fit_with(&rest, &by_user, &by_item, side, Some(item_factors), &mut observe)?;
+            let from = Some(start.item_factors.view());
+            let mut factors = fit_with(&rest, &by_user, &by_item, side.as_ref(), from, &mut observe)?;
             factors.loss.splice(0..0, start.loss);
-            (factors, propensity)
+            (factors, propensity, side, choice)
         }
     };
     drop(by_item);
@@ -109,6 +97,55 @@ pub fn train(
     let (user_factors, item_factors) = (factors.user_factors.view(), factors.item_factors.view());
     let log_odds = propensity.log_odds(interactions, clock.as_of, user_factors, item_factors)?;
     Ok(TrainedModel { clock, factors, propensity, log_odds, histories: by_user, side: choice })
+}
+
+/// What the held-out window teaches.
+struct Learnt {
+    /// The fit to the events before it.
+    start: Factors,
+    propensity: Propensity,
+    /// The attributes that help.
+    side: Option<SideInformation>,
+    choice: SideChoice,
+}
+
+/// Iterations before the window, and in all.
+fn iterations(recipe: &ItemAffinity) -> (usize, usize) {
+    let before = recipe.iterations.saturating_sub(LEFT_ITERATIONS).max(1);
+    (before, before + REFIT_ITERATIONS)
+}
+
+fn learn(
+    recipe: &ItemAffinity,
+    interactions: &Interactions,
+    side: Option<&SideInformation>,
+    clock: Clock,
+    held_out: HeldOut,
+    observer: &mut dyn FnMut(Iteration) -> ControlFlow<()>,
+) -> Result<Learnt> {
+    let (done, iterations) = iterations(recipe);
+    let (known, window) = interactions.split_at(held_out.clock.as_of);
+    let before = known.pairs(recipe.decay(held_out.clock.as_of))?.by_user;
+    let (mut choice, mut kept) = (SideChoice::default(), None);
+    if let Some(side) = side {
+        let labels = window.pairs(None)?.by_user;
+        let mut observe = |now: Iteration| observer(Iteration { iteration: 0, iterations, ..now });
+        let chosen = choose_side_information(recipe, &before, &labels, side.clone(), &mut observe)?;
+        (kept, choice) = (Some(chosen.0), chosen.1);
+    }
+    let mut observe = |now: Iteration| observer(Iteration { iterations, ..now });
+    let first = ItemAffinity { iterations: done, ..recipe.clone() };
+    let start = fit_with(&first, &before, &before.transpose(), kept.as_ref(), None, &mut observe)?;
+    let user_prior = user_prior(&start, kept.as_ref())?;
+    let known = Known {
+        interactions: &known,
+        by_user: &before,
+        user_factors: start.user_factors.view(),
+        item_factors: start.item_factors.view(),
+        user_prior: user_prior.as_ref().map(|prior| prior.view()),
+    };
+    let propensity = propensity::fit(recipe, &known, &window, held_out, clock.as_of)?;
+    Ok(Learnt { start, propensity, side: kept, choice })
 }
 
 /// All that depends on the users' histories up to a moment.
