@@ -125,4 +125,16 @@ mod tests {
         assert_eq!(clock(10).held_out(&at(&[5, 5, 5])), None);
         assert_eq!(clock(10).held_out(&at(&[])), None);
     }
+    #[test]
+    fn times_at_the_ends_of_their_range_overflow_nothing() {
+        assert_eq!(Clock::of(&at(&[7, 7]), None), Some(Clock { as_of: 8, horizon: 1 }));
+        let newest = Clock::of(&at(&[i64::MAX]), None).unwrap();
+        assert_eq!(newest, Clock { as_of: i64::MAX, horizon: 1 });
+        assert_eq!(newest.held_out(&at(&[i64::MAX])), None);
+        let wide = at(&[i64::MIN, 0, 0, i64::MAX]);
+        let clock = Clock::of(&wide, None).unwrap();
+        assert_eq!((clock.as_of, clock.horizon), (i64::MAX, i64::MAX));
+        assert_eq!(clock.held_out(&wide).map(|held_out| held_out.clock.as_of), Some(0));
+        assert_eq!(Clock::of(&at(&[1, 2]), Some(-5)).unwrap().horizon, 1);
+    }
 }

@@ -25,7 +25,7 @@ pub use calibration::{Calibration, CalibrationBin};
 pub use summary::{Bucket, Interval, RankerQuality, View};
 
 use calibration::CalibrationSample;
-use ranking::{ItemOutcome, Outcome, best_users, outcome};
+use ranking::{ItemOutcome, best_users, outcome};
 use summary::summarize;
 
 /// The share of the events that lie before the cut.
@@ -260,16 +260,19 @@ impl<'a> Contest<'a> {
 
         let longest = self.ks.iter().copied().max().unwrap_or(1);
         let new_truth: Vec<u32> = truth.iter().copied().filter(|user| seen.binary_search(user).is_err()).collect();
-        let judge = |exclude: &[u32], truth: &[u32]| -> Outcome {
-            let segments = scores.map(|scores| best_users(scores, exclude, longest));
+        // The best of all hold the best of those without history, if enough are taken.
+        let best = scores.map(|scores| best_users(scores, longest + seen.len()));
+        let first = |of: &Vec<u32>| of.iter().copied().take(longest).collect();
+        let unseen =
+            |of: &Vec<u32>| of.iter().copied().filter(|user| seen.binary_search(user).is_err()).take(longest).collect();
+        let judge = |segments: [Vec<u32>; RANKERS.len()], truth: &[u32]| {
             outcome(&segments, truth, &self.ks, &self.activity_buckets)
         };
-        let segment = best_users(scores[0], &[], self.ks[0]);
         ItemOutcome {
             buyers: self.history.row(at).0.len(),
-            all_pairs: judge(&[], &truth),
-            new_pairs: judge(&seen, &new_truth),
-            segment,
+            all_pairs: judge(best.each_ref().map(first), &truth),
+            new_pairs: judge(best.each_ref().map(unseen), &new_truth),
+            segment: best[0].iter().copied().take(self.ks[0]).collect(),
         }
     }
 

@@ -36,16 +36,10 @@ pub(super) struct RankerOutcome {
     pub(super) hits_by_activity: [usize; 4],
 }
 
-/// The places of the best `k` users who are not excluded: score down, then place up.
-pub(super) fn best_users(scores: &[f32], exclude: &[u32], k: usize) -> Vec<u32> {
+/// The places of the best `k` users: score down, then place up.
+pub(super) fn best_users(scores: &[f32], k: usize) -> Vec<u32> {
     let rank = |a: &(f32, u32), b: &(f32, u32)| -> Ordering { b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)) };
-    let mut excluded = exclude.iter().peekable();
-    let mut users: Vec<(f32, u32)> = Vec::with_capacity(scores.len());
-    for (user, score) in (0u32..).zip(scores) {
-        if excluded.next_if_eq(&&user).is_none() {
-            users.push((*score, user));
-        }
-    }
+    let mut users: Vec<(f32, u32)> = scores.iter().copied().zip(0u32..).collect();
     if k < users.len() && k > 0 {
         users.select_nth_unstable_by(k - 1, rank);
     }
@@ -91,12 +85,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_best_users_leave_out_the_excluded_and_order_ties_by_place() {
+    fn the_best_users_come_first_and_ties_by_place() {
         let scores = [0.5, 0.9, 0.5, 0.1, 0.9];
-        assert_eq!(best_users(&scores, &[], 3), [1, 4, 0]);
-        assert_eq!(best_users(&scores, &[1, 2], 2), [4, 0]);
-        assert_eq!(best_users(&scores, &[0, 1, 2, 3, 4], 2), []);
-        assert_eq!(best_users(&scores, &[], 9), [1, 4, 0, 2, 3]);
+        assert_eq!(best_users(&scores, 3), [1, 4, 0]);
+        assert_eq!(best_users(&scores, 0), []);
+        assert_eq!(best_users(&scores, 9), [1, 4, 0, 2, 3]);
     }
 
     #[test]
