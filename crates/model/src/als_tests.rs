@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use ndarray::{Array1, Array2, array};
 
 use super::*;
+use crate::dense_reference::solve_dense;
 use crate::fold_in::fold_in;
 
 fn recipe(hidden_dimension: usize, iterations: usize, regularization: f32, unobserved_weight: f32) -> ItemAffinity {
@@ -54,25 +55,6 @@ fn objective(dense: &Array2<f32>, x: &Array2<f64>, y: &Array2<f64>, recipe: &Ite
         sum += penalty * (column.sum() + weight * column.len() as f64) * y.dot(&y);
     }
     sum
-}
-
-/// One row solved by Gaussian elimination in f64.
-fn solve_dense(mut a: Array2<f64>, mut b: Array1<f64>) -> Array1<f64> {
-    let d = b.len();
-    for pivot in 0..d {
-        for row in pivot + 1..d {
-            let factor = a[[row, pivot]] / a[[pivot, pivot]];
-            for column in pivot..d {
-                a[[row, column]] -= factor * a[[pivot, column]];
-            }
-            b[row] -= factor * b[pivot];
-        }
-    }
-    for row in (0..d).rev() {
-        let known: f64 = (row + 1..d).map(|column| a[[row, column]] * b[column]).sum();
-        b[row] = (b[row] - known) / a[[row, row]];
-    }
-    b
 }
 
 /// The users' half-step as its equations say, in f64.

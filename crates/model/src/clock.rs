@@ -1,5 +1,7 @@
 //! The moments of a training: when it looks, how far ahead, and which window it learns from.
 
+use rayon::prelude::*;
+
 use crate::interactions::Interactions;
 
 /// The share of the newest events whose time span is the horizon when none is named.
@@ -33,39 +35,39 @@ impl Clock {
     /// without events.
     #[must_use]
     pub fn of(interactions: &Interactions, horizon: Option<i64>) -> Option<Self> {
-        let times = sorted_times(interactions);
+        let mut times = interactions.times().to_vec();
+        times.par_sort_unstable();
         let newest = *times.last()?;
         let as_of = newest.saturating_add(resolution(&times));
-        let horizon = horizon.unwrap_or_else(|| as_of.saturating_sub(at_share(&times, 1.0 - NEWEST_SHARE))).max(1);
+        let horizon =
+            horizon.unwrap_or_else(|| as_of.saturating_sub(times[place(times.len(), 1.0 - NEWEST_SHARE)])).max(1);
         Some(Self { as_of, horizon })
     }
 
     /// The held-out window before this clock: as long as the horizon if enough events lie before it, else as long as
     /// they allow. None when nothing can be held out.
     pub(crate) fn held_out(self, interactions: &Interactions) -> Option<HeldOut> {
-        let times = sorted_times(interactions);
-        let first = *times.first()?;
+        let (first, newest) = interactions.time_range()?;
         let wanted = self.as_of.saturating_sub(self.horizon);
-        let earliest = at_share(&times, LEAST_BEFORE);
+        let earliest = time_at_share(interactions, LEAST_BEFORE)?;
         let from = wanted.max(earliest);
-        let before_any = from > first && from < self.as_of && times.last().is_some_and(|newest| *newest >= from);
+        let before_any = from > first && from < self.as_of && newest >= from;
         let clock = Self { as_of: from, horizon: self.horizon };
         before_any.then_some(HeldOut { clock, shortened: from > wanted })
     }
 }
 
-fn sorted_times(interactions: &Interactions) -> Vec<i64> {
-    use rayon::prelude::*;
+/// The time below which this share of the events lies; none without events.
+pub(crate) fn time_at_share(interactions: &Interactions, share: f64) -> Option<i64> {
     let mut times = interactions.times().to_vec();
-    times.par_sort_unstable();
-    times
+    let at = place(times.len(), share);
+    (!times.is_empty()).then(|| *times.select_nth_unstable(at).1)
 }
 
-/// The time below which this share of the events lies.
-fn at_share(sorted: &[i64], share: f64) -> i64 {
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
-    let position = (sorted.len().saturating_sub(1) as f64 * share) as usize;
-    sorted.get(position).copied().unwrap_or_default()
+/// The place of this share among so many sorted values.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+fn place(count: usize, share: f64) -> usize {
+    (count.saturating_sub(1) as f64 * share) as usize
 }
 
 /// The largest step, of at most a day, that all distances between times are multiples of.
@@ -125,6 +127,7 @@ mod tests {
         assert_eq!(clock(10).held_out(&at(&[5, 5, 5])), None);
         assert_eq!(clock(10).held_out(&at(&[])), None);
     }
+
     #[test]
     fn times_at_the_ends_of_their_range_overflow_nothing() {
         assert_eq!(Clock::of(&at(&[7, 7]), None), Some(Clock { as_of: 8, horizon: 1 }));

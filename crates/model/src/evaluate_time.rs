@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::als::Iteration;
 use crate::attributes::SideInformation;
-use crate::clock::Clock;
+use crate::clock::{Clock, time_at_share};
 use crate::csr::Csr;
 use crate::error::Result;
 use crate::interactions::{Decay, Interactions};
@@ -106,7 +106,8 @@ pub fn evaluate_time(
     observer: &mut dyn FnMut(Iteration) -> ControlFlow<()>,
 ) -> Result<TimeEvaluation> {
     recipe.validate()?;
-    let (cut, newest) = cut(interactions);
+    let cut = time_at_share(interactions, TRAIN_SHARE).unwrap_or(0);
+    let newest = interactions.time_range().map_or(0, |(_, newest)| newest);
     let (known, later) = interactions.split_at(cut);
     let clock = Clock { as_of: cut, horizon: newest.saturating_sub(cut).saturating_add(1).max(1) };
     let model = train(recipe, &known, side, Some(clock), observer)?;
@@ -129,15 +130,6 @@ pub fn evaluate_time(
         side: model.side.clone(),
         warnings: model.propensity.warnings(),
     })
-}
-
-/// The moment with nine tenths of the events before it, and the newest one.
-fn cut(interactions: &Interactions) -> (i64, i64) {
-    let mut times = interactions.times().to_vec();
-    times.par_sort_unstable();
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
-    let position = (times.len().saturating_sub(1) as f64 * TRAIN_SHARE) as usize;
-    (times.get(position).copied().unwrap_or(0), times.last().copied().unwrap_or(0))
 }
 
 /// All rankers on the same items and users.

@@ -33,6 +33,8 @@ mod als;
 mod attributes;
 mod clock;
 mod csr;
+#[cfg(test)]
+mod dense_reference;
 mod error;
 mod evaluate;
 mod evaluate_time;

@@ -2,11 +2,12 @@
 
 use std::ops::ControlFlow;
 
-use ndarray::{Array1, array};
+use ndarray::array;
 
 use super::*;
 use crate::als::{Factors, fit, fit_with};
 use crate::attributes::{AttributeColumn, Encoding, SideInformation};
+use crate::dense_reference::solve_dense;
 use crate::fold_in::FoldIn;
 use crate::half_step::{Fixed, Solved};
 use crate::recipe::ItemAffinity;
@@ -48,25 +49,6 @@ fn recipe(hidden_dimension: usize, iterations: usize) -> ItemAffinity {
 fn solve_rows(pairs: &Csr, fixed: &Array2<f32>, recipe: &ItemAffinity, prior: Option<&Array2<f32>>) -> Result<Solved> {
     let observed = Observed::new(pairs, "user")?;
     Fixed::new(fixed.view(), "item", None)?.solve(&observed, recipe, prior.map(|prior| prior.view()), None)
-}
-
-/// Gaussian elimination in f64.
-fn solve_dense(mut a: Array2<f64>, mut b: Array1<f64>) -> Array1<f64> {
-    let d = b.len();
-    for pivot in 0..d {
-        for row in pivot + 1..d {
-            let factor = a[[row, pivot]] / a[[pivot, pivot]];
-            for column in pivot..d {
-                a[[row, column]] -= factor * a[[pivot, column]];
-            }
-            b[row] -= factor * b[pivot];
-        }
-    }
-    for row in (0..d).rev() {
-        let known: f64 = (row + 1..d).map(|column| a[[row, column]] * b[column]).sum();
-        b[row] = (b[row] - known) / a[[row, row]];
-    }
-    b
 }
 
 /// The penalty of a row as its definition says.
