@@ -131,6 +131,10 @@ impl ModelCard {
         }
         let card: Self = serde_json::from_slice(bytes).map_err(damaged)?;
         card.recipe.validate().map_err(|e| CardFault::Damaged(format!("has an impossible recipe ({e})")))?;
+        // The ranking kernel passes over pairs below a line that is a bound only for slopes that do not fall.
+        if !card.slopes.are_sound() {
+            return Err(CardFault::Damaged("has slopes that are negative or not finite".to_owned()));
+        }
         Ok(card)
     }
 
@@ -241,6 +245,16 @@ mod tests {
             card["recipe"]["ridge"] = 7.into();
         });
         assert_eq!(outcome, Ok(card()));
+    }
+
+    #[test]
+    fn slopes_that_the_ranking_cannot_bound_are_damage() {
+        for (slope, value) in [("affinity", -1.5), ("log_affinity", -0.1), ("affinity", 1e300)] {
+            let outcome = changed(|card| card["slopes"][slope] = value.into());
+            assert!(matches!(outcome, Err(CardFault::Damaged(_))), "{slope} {value}");
+        }
+        let flat = changed(|card| card["slopes"]["log_affinity"] = 0.into());
+        assert_eq!(flat.unwrap().slopes.log_affinity, 0.0);
     }
 
     #[test]

@@ -40,6 +40,12 @@ pub struct LogOdds {
 }
 
 impl NewPairSlopes {
+    /// Whether both are numbers of at least 0, which ranking relies on.
+    #[must_use]
+    pub fn are_sound(self) -> bool {
+        [self.affinity, self.log_affinity].iter().all(|slope| slope.is_finite() && *slope >= 0.0)
+    }
+
     /// The log-odds of a new pair.
     #[must_use]
     pub fn log_odds(self, affinity: f32, user: f32, item: f32) -> f64 {

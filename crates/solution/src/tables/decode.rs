@@ -55,8 +55,7 @@ pub(crate) fn read_states(
     expected: Expected,
     mut visit: impl FnMut(StateRows) -> Result<(), Damage>,
 ) -> Result<(), Damage> {
-    // The Parquet decoder may panic on bytes that nobody foresaw; here a panic is one more kind of damage.
-    let outcome = catch_unwind(AssertUnwindSafe(|| {
+    guarded(|| {
         let mut reader = open(bytes, expected)?;
         let mut check = RowCheck { expected, seen: 0, last_id: None };
         for batch in &mut reader {
@@ -69,8 +68,12 @@ pub(crate) fn read_states(
         } else {
             Err(format!("{} rows decoded, {} expected", check.seen, expected.rows))
         }
-    }));
-    outcome.unwrap_or_else(|_| Err("the Parquet decoder panicked".to_owned()))
+    })
+}
+
+/// The Parquet decoder may panic on bytes that nobody foresaw; here a panic is one more kind of damage.
+pub(super) fn guarded(read: impl FnOnce() -> Result<(), Damage>) -> Result<(), Damage> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| Err("the Parquet decoder panicked".to_owned()))
 }
 
 fn open(bytes: &Bytes, expected: Expected) -> Result<ParquetRecordBatchReader, Damage> {
@@ -135,7 +138,12 @@ fn declared_sizes(
     if factor_bytes.is_none_or(|bytes| bytes > size as u64) {
         return Err(format!("{rows} factors of {} numbers do not fit into {size} bytes", expected.hidden_dimension));
     }
-    for group in file.row_groups() {
+    plain_columns(size, metadata, wanted)
+}
+
+/// Checks that columns decode to no more bytes than the file has.
+pub(super) fn plain_columns(size: usize, metadata: &ArrowReaderMetadata, wanted: &[usize]) -> Result<(), Damage> {
+    for group in metadata.metadata().row_groups() {
         for &at in wanted {
             let chunk = group.column(at);
             if chunk.compression() != Compression::UNCOMPRESSED || chunk.dictionary_page_offset().is_some() {

@@ -3,7 +3,6 @@
 //! A job reads the parts of the items that it asks for, instead of every user's history.
 
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::array::{Array, AsArray, Float32Array, RecordBatch, UInt32Array};
@@ -14,7 +13,7 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 
 use super::column;
-use super::decode::Damage;
+use super::decode::{Damage, guarded, plain_columns};
 use super::encode::parquet_file;
 use crate::error::{Error, Result};
 
@@ -119,8 +118,7 @@ pub(crate) fn read_pairs(
     expected: ExpectedPairs,
     mut visit: impl FnMut(Pair),
 ) -> std::result::Result<(), Damage> {
-    let outcome = catch_unwind(AssertUnwindSafe(|| read(bytes, expected, &mut visit)));
-    outcome.unwrap_or_else(|_| Err("the Parquet decoder panicked".to_owned()))
+    guarded(|| read(bytes, expected, &mut visit))
 }
 
 fn read(bytes: &Bytes, expected: ExpectedPairs, visit: &mut impl FnMut(Pair)) -> std::result::Result<(), Damage> {
@@ -142,6 +140,7 @@ fn read(bytes: &Bytes, expected: ExpectedPairs, visit: &mut impl FnMut(Pair)) ->
     if u64::try_from(declared) != Ok(expected.rows) || !fits {
         return Err(format!("{declared} rows declared, {} expected in {} bytes", expected.rows, bytes.len()));
     }
+    plain_columns(bytes.len(), &metadata, &wanted)?;
     let mask = ProjectionMask::roots(metadata.parquet_schema(), wanted);
     let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes.clone(), metadata)
         .with_batch_size(BATCH_ROWS)
@@ -190,6 +189,8 @@ fn check(pair: Pair, last: Option<(u32, u32)>, expected: ExpectedPairs) -> std::
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use parquet::arrow::ArrowWriter;
+
     use super::*;
 
     fn table() -> PairTable {
@@ -247,5 +248,24 @@ mod tests {
         let few = ExpectedPairs { rows: 2, ..expected() };
         assert!(read_pairs(&whole, few, |_| ()).unwrap_err().contains("3 rows declared, 2 expected"));
         assert!(read_pairs(&Bytes::from_static(b"PAR1"), expected(), |_| ()).is_err());
+    }
+
+    #[test]
+    fn pairs_that_could_decode_to_more_than_their_file_are_damage() {
+        let columns: Vec<Arc<dyn Array>> = vec![
+            Arc::new(UInt32Array::from(vec![0, 1])),
+            Arc::new(UInt32Array::from(vec![0, 0])),
+            Arc::new(Float32Array::from(vec![0.0; 2])),
+            Arc::new(Float32Array::from(vec![1.0; 2])),
+        ];
+        let batch = RecordBatch::try_new(pairs_schema(), columns).unwrap();
+        // A dictionary: a writer's default.
+        let mut file = Vec::new();
+        let mut writer = ArrowWriter::try_new(&mut file, batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        let expected = ExpectedPairs { rows: 2, ..expected() };
+        let damage = read_pairs(&Bytes::from(file), expected, |_| ()).unwrap_err();
+        assert!(damage.contains("is not plain"), "{damage}");
     }
 }
