@@ -64,7 +64,8 @@ impl SegmentQuery {
     }
 }
 
-/// Gives each user state a probability for the asked items and keeps, per partition, the best `num_results` users of each item.
+/// Gives each user state a probability for the asked items and keeps, per partition, the best `num_results` users of
+/// each item.
 ///
 /// One child, whose partitioning it keeps. Rows leave by item, best first; the total order is score down, then user id
 /// up, so neither tiles nor partitions show in the result.

@@ -32,7 +32,8 @@ pub(crate) const USER_INDEX: usize = 1;
 pub(crate) const FACTOR: usize = 2;
 pub(crate) const LOG_ODDS: usize = 3;
 
-/// Scans `user_id, user_index, factor, log_odds` of a solution version in at most `partitions` partitions of about equal size.
+/// Scans `user_id, user_index, factor, log_odds` of a solution version in at most `partitions` partitions of about
+/// equal size.
 ///
 /// The leaf is DataFusion's own Parquet source, so that a cluster can cut it into tasks. Its reader takes a part whole
 /// and compares its SHA-256 with the commit before a byte of it is decoded.
