@@ -1,4 +1,4 @@
-//! Fits the factors of users and items by alternating exact half-steps.
+//! Fits the factors of users and items by alternating half-steps.
 
 use std::ops::ControlFlow;
 
@@ -9,7 +9,7 @@ use rand::{RngExt, SeedableRng};
 use crate::attributes::{Attributes, SideInformation};
 use crate::csr::Csr;
 use crate::error::{Error, Result, same_length};
-use crate::half_step::{Fixed, Solved};
+use crate::half_step::{Fixed, Method, Solved};
 use crate::observed::Observed;
 use crate::recipe::ItemAffinity;
 use crate::side_information::Regression;
@@ -21,7 +21,7 @@ pub struct Factors {
     pub user_factors: Array2<f32>,
     /// items × hidden_dimension; for an item without pairs its prior mean, or zeros.
     pub item_factors: Array2<f32>,
-    /// The objective after each iteration; without side information it never rises.
+    /// The objective after each iteration; without side information it does not rise.
     pub loss: Vec<f64>,
     /// What each feature of the items adds to the prior mean of an item's factors, features × hidden_dimension, as it
     /// was in the last half-step; none without item attributes.
@@ -53,8 +53,9 @@ pub struct Iteration {
 /// The logarithm damps counts: the hundredth purchase says less about taste than the first. The penalty grows with
 /// the evidence, so that one setting serves rare and popular items, and data sets of any size.
 ///
-/// An iteration solves all items, then all users, exactly. So the user factors are what [`fold_in`](crate::fold_in())
-/// gives for the same histories and the final item factors.
+/// An iteration solves all items, then all users: by steps of conjugate gradients to within 3 % of the way, and in the
+/// last half-step to the solution. So the user factors are what [`fold_in`](crate::fold_in()) gives for the same
+/// histories and the final item factors.
 ///
 /// # Shapes
 /// by_user: users × items; by_item: its transpose
@@ -65,12 +66,15 @@ pub struct Iteration {
 /// [`Error::NotPositiveDefinite`] without regularization for a row that leaves factors open, [`Error::NotFinite`] with
 /// iteration and row, [`Error::Cancelled`] when the observer breaks.
 /// # Cost
-/// An iteration takes about nnz·d² multiply-adds, less for rows shorter than d, on all threads of the current rayon
-/// pool. Besides the result: 4 bytes per pair in each direction, and one more copy of the larger side's factors twice.
-/// The bits of the result are the same for any number of threads.
+/// An iteration takes about 12·nnz·d multiply-adds, and (users + items)·d² for each side, on all threads of the current
+/// rayon pool; the last half-step twice its share. Besides the result: 4 bytes per pair in each direction, one more
+/// copy of the larger side's factors twice, and per thread the factors of the longest row. The bits of the result are
+/// the same for any number of threads.
 /// # Source
 /// Hu, Koren, Volinsky, *Collaborative filtering for implicit feedback datasets*, 2008, eq. 3; penalties by frequency:
-/// Rendle, Krichene, Zhang, Koren, *Revisiting the performance of iALS on item recommendation benchmarks*, 2021, eq. 4
+/// Rendle, Krichene, Zhang, Koren, *Revisiting the performance of iALS on item recommendation benchmarks*, 2021, eq. 4;
+/// conjugate gradients for it: Takács, Pilászy, Tikk, *Applications of the conjugate gradient method for implicit
+/// feedback collaborative filtering*, 2011
 pub fn fit(
     recipe: &ItemAffinity,
     by_user: &Csr,
@@ -157,19 +161,20 @@ pub(crate) fn fit_valid(
     // A random start says nothing about attributes.
     let mut informed = known.is_some();
     let mut item_factors = known.map_or_else(|| start(recipe, by_item), |known| known.to_owned());
-    let mut user_factors = user_side.half_step(item_factors.view(), recipe, None)?.factors;
+    let mut user_factors = user_side.half_step(item_factors.view(), recipe, Method::Near(None), None)?.factors;
     for iteration in 1..=recipe.iterations {
         report(iteration - 1, None)?;
         if informed {
             item_side.learn(item_factors.view())?;
         }
-        drop(item_factors);
-        item_factors = item_side.half_step(user_factors.view(), recipe, Some(iteration))?.factors;
+        let method = Method::Near(Some(item_factors));
+        item_factors = item_side.half_step(user_factors.view(), recipe, method, Some(iteration))?.factors;
         informed = true;
         report(iteration - 1, None)?;
         user_side.learn(user_factors.view())?;
-        drop(user_factors);
-        let solved = user_side.half_step(item_factors.view(), recipe, Some(iteration))?;
+        // The last is exact, so that folding in gives the same.
+        let method = if iteration == recipe.iterations { Method::Exact } else { Method::Near(Some(user_factors)) };
+        let solved = user_side.half_step(item_factors.view(), recipe, method, Some(iteration))?;
         user_factors = solved.factors;
         let value = solved.loss + item_side.penalty(item_factors.view(), recipe);
         loss.push(value);
@@ -202,8 +207,15 @@ impl<'a> Side<'a> {
         }
         Ok(())
     }
-    fn half_step(&self, fixed: ArrayView2<'_, f32>, recipe: &ItemAffinity, iteration: Option<usize>) -> Result<Solved> {
-        half_step(self.observed, fixed, recipe, self.means.as_ref().map(|means| means.view()), iteration)
+
+    fn half_step(
+        &self,
+        fixed: ArrayView2<'_, f32>,
+        recipe: &ItemAffinity,
+        method: Method,
+        iteration: Option<usize>,
+    ) -> Result<Solved> {
+        half_step(self.observed, fixed, recipe, self.means.as_ref().map(|means| means.view()), method, iteration)
     }
 
     /// `Σ λ |y − m|²` over the rows; without a prior m is zero.
@@ -225,10 +237,11 @@ fn half_step(
     fixed: ArrayView2<'_, f32>,
     recipe: &ItemAffinity,
     prior: Option<ArrayView2<'_, f32>>,
+    method: Method,
     iteration: Option<usize>,
 ) -> Result<Solved> {
     let other = if rows.side == "user" { "item" } else { "user" };
-    Fixed::new(fixed, other, iteration)?.solve(rows, recipe, prior, iteration)
+    Fixed::new(fixed, other, iteration)?.solve(rows, recipe, prior, method, iteration)
 }
 
 /// Small random item factors, by the seed alone; zeros for an item without pairs.

@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::cast_precision_loss)]
+#![allow(clippy::panic, clippy::unwrap_used, clippy::cast_possible_truncation, clippy::cast_precision_loss)]
 
 use std::ops::ControlFlow;
 
@@ -7,6 +7,8 @@ use ndarray::{Array1, Array2, array};
 use super::*;
 use crate::dense_reference::solve_dense;
 use crate::fold_in::fold_in;
+use crate::row_descent::{Descent, EXACT};
+use crate::row_solve::{Problem, Workspace};
 
 fn recipe(hidden_dimension: usize, iterations: usize, regularization: f32, unobserved_weight: f32) -> ItemAffinity {
     ItemAffinity { hidden_dimension, iterations, regularization, unobserved_weight, ..ItemAffinity::default() }
@@ -90,7 +92,8 @@ fn a_two_by_two_half_step_by_hand() {
     let by_user = sparse(&array![[ONE, 0.0], [ONE, ONE]]);
     let items = array![[1f32, 0.0], [0.0, 2.0]];
     let recipe = recipe(2, 1, 0.1, 0.5);
-    let solved = half_step(&Observed::new(&by_user, "user").unwrap(), items.view(), &recipe, None, None).unwrap();
+    let solved =
+        half_step(&Observed::new(&by_user, "user").unwrap(), items.view(), &recipe, None, Method::Exact, None).unwrap();
     let expected = array![[1.0 / 1.7, 0.0], [1.0 / 1.8, 2.0 / 6.3]];
     assert!(solved.factors.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-6), "{}", solved.factors);
     // At the minimum: Σ c − b·x.
@@ -123,7 +126,8 @@ fn reaches_the_loss_of_a_dense_reference_in_double_precision() {
             x = half_step_dense(&dense, &y, &recipe);
             let expected = objective(&dense, &x, &y, &recipe);
             let actual = fitted.loss[iteration];
-            assert!((actual - expected).abs() < 1e-4 * expected, "{sparsity} {iteration}: {actual} {expected}");
+            // All half-steps but the last come near to the solution only.
+            assert!((actual - expected).abs() < 1e-2 * expected, "{sparsity} {iteration}: {actual} {expected}");
         }
         let ours =
             objective(&dense, &fitted.user_factors.mapv(f64::from), &fitted.item_factors.mapv(f64::from), &recipe);
@@ -143,7 +147,8 @@ fn rows_of_every_length_are_solved_as_in_double_precision() {
     let recipe = recipe(d, 1, 0.02, 0.05);
     let by_user = sparse(&dense);
     let y = Array2::from_shape_fn((items, d), |(i, k)| ((i * 31 + k * 17 + i * k) % 101) as f32 / 101.0 - 0.45);
-    let solved = half_step(&Observed::new(&by_user, "user").unwrap(), y.view(), &recipe, None, None).unwrap();
+    let solved =
+        half_step(&Observed::new(&by_user, "user").unwrap(), y.view(), &recipe, None, Method::Exact, None).unwrap();
     let expected = half_step_dense(&dense, &y.mapv(f64::from), &recipe);
     for (row, (ours, expected)) in solved.factors.rows().into_iter().zip(expected.rows()).enumerate() {
         let largest = expected.iter().fold(0f64, |most, x| most.max(x.abs()));
@@ -155,13 +160,44 @@ fn rows_of_every_length_are_solved_as_in_double_precision() {
 }
 
 #[test]
+fn steps_and_elimination_end_at_the_same_factors_and_loss() {
+    // Rows of 1 to 300 entries, some drawn to a mean, from a start that is far away.
+    let (users, items, d) = (300, 300, 37);
+    let dense =
+        Array2::from_shape_fn(
+            (users, items),
+            |(u, i)| if (i * 7 + u) % items <= u { 1.0 + (i % 4) as f32 } else { 0.0 },
+        );
+    let recipe = recipe(d, 1, 0.005, 0.2);
+    let by_user = sparse(&dense);
+    let observed = Observed::new(&by_user, "user").unwrap();
+    let y = Array2::from_shape_fn((items, d), |(i, k)| ((i * 31 + k * 17 + i * k) % 101) as f32 / 101.0 - 0.45);
+    let fixed = Fixed::new(y.view(), "item", None).unwrap();
+    let mean = vec![0.3f32; d];
+    let (mut workspace, mut descent) = (Workspace::new(d), Descent::new(d));
+    for row in 0..users {
+        let mean = (row % 3 == 0).then_some(mean.as_slice());
+        let problem = Problem { fixed: &fixed, observed: &observed, recipe: &recipe, row, mean };
+        let (mut eliminated, mut stepped) = (vec![0f32; d], vec![1f32; d]);
+        let Ok(loss) = problem.solve(&mut workspace, &mut eliminated) else { panic!("row {row}") };
+        let Ok(Some(other)) = problem.descend(&mut descent, &mut stepped, EXACT) else { panic!("row {row}") };
+        assert!((loss - other).abs() < 1e-5 * loss, "row {row}: {loss} {other}");
+        let largest = eliminated.iter().fold(0f32, |most, x| most.max(x.abs()));
+        for (a, b) in eliminated.iter().zip(&stepped) {
+            assert!((a - b).abs() < 2e-5 * largest, "row {row}: {a} {b}");
+        }
+    }
+}
+
+#[test]
 fn a_row_longer_than_a_piece_is_solved_like_its_halves() {
     // One user with 70,000 items, all with the same factor y: x·y = n c y² / (n c y² + w₀ n y² + λ) in closed form.
     let items = 70_000usize;
     let by_user = Csr::new(vec![0, items], (0..items as u32).collect(), vec![ONE; items], items).unwrap();
     let recipe = recipe(1, 1, 0.1, 0.5);
     let y = Array2::from_elem((items, 1), 0.5f32);
-    let solved = half_step(&Observed::new(&by_user, "user").unwrap(), y.view(), &recipe, None, None).unwrap();
+    let solved =
+        half_step(&Observed::new(&by_user, "user").unwrap(), y.view(), &recipe, None, Method::Exact, None).unwrap();
     let n = items as f64;
     let expected = n * 0.5 / (n * 0.25 + 0.5 * n * 0.25 + 0.1 * 1.5 * n);
     assert!((f64::from(solved.factors[[0, 0]]) - expected).abs() < 1e-4 * expected, "{} {expected}", solved.factors);
@@ -200,11 +236,11 @@ fn a_pattern_of_rank_at_most_d_is_rebuilt() {
     // Eight distinct rows: rank 8. With next to no penalty and no pull of the rest, observed scores become 1 and, with
     // a slight pull, the others 0.
     let dense = Array2::from_shape_fn((64, 48), |(u, i)| if (i * (u % 8 + 1) + i / 5) % 3 == 0 { 1e6 } else { 0.0 });
-    let fitted = quietly(&recipe(12, 60, 1e-6, 0.01), &sparse(&dense)).unwrap();
+    let fitted = quietly(&recipe(12, 80, 1e-6, 0.01), &sparse(&dense)).unwrap();
     let scores = fitted.user_factors.dot(&fitted.item_factors.t());
     for ((user, item), score) in scores.indexed_iter() {
         let expected = if dense[[user, item]] > 0.0 { 1.0 } else { 0.0 };
-        assert!((score - expected).abs() < 0.02, "user {user}, item {item}: {score}");
+        assert!((score - expected).abs() < 0.03, "user {user}, item {item}: {score}");
     }
 }
 
@@ -324,8 +360,10 @@ fn a_refit_goes_on_where_the_fit_ended() {
     let whole = fit(&settings(5), &by_user, &by_item, go_on).unwrap();
     let half = fit(&settings(3), &by_user, &by_item, go_on).unwrap();
     let rest = refit(&settings(2), &by_user, &by_item, half.item_factors.view(), go_on).unwrap();
-    assert_eq!(rest.loss, whole.loss[3..]);
-    assert_eq!((rest.user_factors, rest.item_factors), (whole.user_factors, whole.item_factors));
+    assert!(rest.loss[0] < half.loss[2], "{:?} {:?}", rest.loss, half.loss);
+    for (rest, whole) in rest.loss.iter().zip(&whole.loss[3..]) {
+        assert!((rest - whole).abs() < 1e-2 * whole, "{rest} {whole}");
+    }
     let others = Array2::zeros((29, 32));
     assert!(matches!(refit(&settings(1), &by_user, &by_item, others.view(), go_on), Err(Error::Shape { .. })));
 }

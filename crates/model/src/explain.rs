@@ -105,8 +105,7 @@ impl Explainer {
 
     /// The factors of an item along the axes.
     fn factors(&self, item: u32) -> &[f32] {
-        let start = item as usize * self.fixed.d;
-        &self.fixed.factors[start..start + self.fixed.d]
+        self.fixed.column(item)
     }
 }
 

@@ -4,14 +4,14 @@ use ndarray::{Array2, ArrayView2};
 
 use crate::csr::Csr;
 use crate::error::{Result, same_length};
-use crate::half_step::Fixed;
+use crate::half_step::{Fixed, Method};
 use crate::observed::Observed;
 use crate::recipe::ItemAffinity;
 
 /// Gives user factors for histories, also of users that training never saw.
 ///
-/// Each user gets the exact solution of the same equations as in [`fit`](crate::fit()), independent of who else is
-/// asked for; a user without history gets zeros.
+/// Each user gets the solution of the same equations as in [`fit`](crate::fit()), to rounding in f32, independent of who
+/// else is asked for; a user without history gets zeros.
 ///
 /// # Shapes
 /// item_factors: items × hidden_dimension; histories: users × items, values as for [`fit`](crate::fit());
@@ -19,7 +19,7 @@ use crate::recipe::ItemAffinity;
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if the items differ, and those of [`fit`](crate::fit())
 /// # Cost
-/// One half-step of the fit. For many blocks of users keep a [`FoldIn`], which prepares the items once.
+/// The last half-step of the fit. For many blocks of users keep a [`FoldIn`], which prepares the items once.
 /// # Source
 /// Hu, Koren, Volinsky 2008, eq. 4
 pub fn fold_in(recipe: &ItemAffinity, item_factors: ArrayView2<'_, f32>, histories: &Csr) -> Result<Array2<f32>> {
@@ -65,6 +65,6 @@ impl FoldIn {
             same_length("prior", histories.rows(), prior.nrows())?;
             same_length("a prior mean", self.recipe.hidden_dimension, prior.ncols())?;
         }
-        Ok(self.fixed.solve(&Observed::new(histories, "user")?, &self.recipe, prior, None)?.factors)
+        Ok(self.fixed.solve(&Observed::new(histories, "user")?, &self.recipe, prior, Method::Exact, None)?.factors)
     }
 }

@@ -3,11 +3,12 @@
 use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
 
-use crate::error::{Error, Result};
-use crate::linalg::{Axes, gram};
+use crate::error::{Error, Result, same_length};
+use crate::linalg::{Axes, gram, padded};
 use crate::observed::Observed;
 use crate::queue::drain;
 use crate::recipe::ItemAffinity;
+use crate::row_descent::{Descent, EXACT, NEAR};
 use crate::row_solve::{Failure, LONG_ROW, Problem, Workspace};
 use crate::rows::split_by;
 
@@ -21,8 +22,16 @@ const ROW_COST: usize = 32;
 pub(crate) struct Fixed {
     pub(crate) d: usize,
     pub(crate) axes: Axes,
-    /// Row-major.
-    pub(crate) factors: Vec<f32>,
+    /// Row-major, each row followed by zeros up to the length that the vector kernels take.
+    factors: Vec<f32>,
+}
+
+/// How far a half-step goes.
+pub(crate) enum Method {
+    /// To the solution.
+    Exact,
+    /// Near to it, from these factors or from nothing: enough for factors that are soon replaced.
+    Near(Option<Array2<f32>>),
 }
 
 /// The factors of all rows, and the value of the objective's part that depends on them.
@@ -42,10 +51,33 @@ impl Fixed {
             let row = rows.chunks_exact(d).position(|row| !row.iter().all(|x| (x * x).is_finite())).unwrap_or(0);
             return Err(Error::NotFinite { what: Failure::what(side), row, iteration });
         };
-        Ok(Self { d, factors: axes.enter(rows), axes })
+        let factors = axes.enter_each(factors.nrows(), padded(d), |row| Some(&rows[row * d..(row + 1) * d]));
+        Ok(Self { d, factors, axes })
     }
 
-    /// Solves every row exactly.
+    /// How many factors there are.
+    pub(crate) fn columns(&self) -> usize {
+        self.factors.len() / padded(self.d)
+    }
+
+    /// The factors of a column along the axes.
+    pub(crate) fn column(&self, column: u32) -> &[f32] {
+        let start = column as usize * padded(self.d);
+        &self.factors[start..start + self.d]
+    }
+
+    /// Copies the factors of some columns, with the zeros that follow them.
+    ///
+    /// A plain copy of several rows lets the processor wait for all of them at once: most of them come from main memory.
+    pub(crate) fn copy_rows(&self, columns: &[u32], out: &mut [f32]) {
+        let stride = padded(self.d);
+        for (column, row) in columns.iter().zip(out.chunks_exact_mut(stride)) {
+            let start = *column as usize * stride;
+            row.copy_from_slice(&self.factors[start..start + stride]);
+        }
+    }
+
+    /// Solves every row, or comes near to it.
     ///
     /// Row u minimizes `Σ_i c_ui (1 − x·y_i)² + w₀ Σ_all (x·y_i)² + λ_u |x|²`, so
     /// `(w₀ YᵀY + λ_u I + Σ_i c_ui y_i y_iᵀ) x = Σ_i c_ui y_i`. With a prior mean m the last
@@ -57,15 +89,17 @@ impl Fixed {
     /// # Errors
     /// [`Error::NotPositiveDefinite`] and [`Error::NotFinite`] for the first such row
     /// # Cost
-    /// A row of n entries takes `n·d²/2 + d³/6` multiply-adds, or `n²·d/2 + n³/6` if that is less. Per thread: a panel,
-    /// a matrix and a vector.
+    /// A row of n entries takes 2·n·d multiply-adds for each step of its descent, about two steps to come near and six to
+    /// the solution. Rows that these do not bring there, and rows of more than 65,536 entries, take `n·d²/2 + d³/6`. Per
+    /// thread: the factors of the longest row, a panel, a matrix and a few vectors.
     /// # Source
-    /// Hu, Koren, Volinsky 2008, eq. 4; the second form is the matrix inversion lemma.
+    /// Hu, Koren, Volinsky 2008, eq. 4
     pub(crate) fn solve(
         &self,
         observed: &Observed<'_>,
         recipe: &ItemAffinity,
         prior: Option<ArrayView2<'_, f32>>,
+        method: Method,
         iteration: Option<usize>,
     ) -> Result<Solved> {
         let d = self.d;
@@ -81,7 +115,17 @@ impl Fixed {
         let mut order: Vec<u32> = (0..rows).filter(|row| length(*row) > 0).map(|row| row as u32).collect();
         order.par_sort_unstable_by_key(|row| (std::cmp::Reverse(length(*row as usize)), *row));
 
-        let mut factors = vec![0f32; order.len() * d];
+        let (left, mut factors) = match method {
+            Method::Exact => (EXACT, vec![0f32; order.len() * d]),
+            Method::Near(None) => (NEAR, vec![0f32; order.len() * d]),
+            Method::Near(Some(start)) => {
+                same_length("factors to start from", rows, start.nrows())?;
+                let start = start.as_standard_layout();
+                let values = start.as_slice().unwrap_or_default();
+                let row = |at: usize| Some(&values[order[at] as usize * d..(order[at] as usize + 1) * d]);
+                (NEAR, self.axes.enter_each(order.len(), d, row))
+            }
+        };
         let mut losses = vec![0f64; order.len()];
         let long = order.partition_point(|row| length(*row as usize) > LONG_ROW);
         let problem = |row: u32| Problem { fixed: self, observed, recipe, row: row as usize, mean: mean(row as usize) };
@@ -102,9 +146,18 @@ impl Fixed {
         let failure = std::sync::Mutex::new(None::<(u32, Failure)>);
         drain(tasks, |queue| {
             let mut workspace = Workspace::new(d);
+            let mut descent = Descent::new(d);
             while let Some((rows, factors, losses)) = queue.take() {
                 for ((row, x), loss) in rows.into_iter().zip(factors.chunks_exact_mut(d)).zip(losses) {
-                    match problem(row).solve(&mut workspace, x) {
+                    let problem = problem(row);
+                    let definite = problem.shared_diagonal(&mut workspace);
+                    let solved = if definite { problem.descend(&mut descent, x, left) } else { Ok(None) };
+                    let solved = match solved {
+                        Ok(None) => problem.solve(&mut workspace, x),
+                        Ok(Some(value)) => Ok(value),
+                        Err(failure) => Err(failure),
+                    };
+                    match solved {
                         Ok(value) => *loss = value,
                         Err(new) => {
                             let mut kept = failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

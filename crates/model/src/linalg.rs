@@ -10,6 +10,8 @@ use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
+use crate::simd::LANES;
+
 /// Rows in one partial sum of a Gram matrix.
 const GRAM_ROWS: usize = 2048;
 /// Rows that are turned at once; panels are always full, since the bits of a product may depend on its shape.
@@ -130,20 +132,36 @@ impl Axes {
 
     /// Row-major rows, expressed along the axes.
     pub(crate) fn enter(&self, rows: &[f32]) -> Vec<f32> {
-        self.turn(rows.len() / self.d, |row| Some(&rows[row * self.d..(row + 1) * self.d]), false)
+        self.enter_each(rows.len() / self.d, self.d, |row| Some(&rows[row * self.d..(row + 1) * self.d]))
+    }
+
+    /// Rows, expressed along the axes and followed by zeros up to `stride`; a row without values becomes zeros.
+    pub(crate) fn enter_each<'a>(
+        &self,
+        count: usize,
+        stride: usize,
+        row: impl Fn(usize) -> Option<&'a [f32]> + Sync,
+    ) -> Vec<f32> {
+        self.turn(count, stride, row, false)
     }
 
     /// Rows along the axes, expressed as before; a row without values becomes zeros.
     pub(crate) fn leave<'a>(&self, count: usize, row: impl Fn(usize) -> Option<&'a [f32]> + Sync) -> Vec<f32> {
-        self.turn(count, row, true)
+        self.turn(count, self.d, row, true)
     }
 
-    fn turn<'a>(&self, count: usize, row: impl Fn(usize) -> Option<&'a [f32]> + Sync, back: bool) -> Vec<f32> {
+    fn turn<'a>(
+        &self,
+        count: usize,
+        stride: usize,
+        row: impl Fn(usize) -> Option<&'a [f32]> + Sync,
+        back: bool,
+    ) -> Vec<f32> {
         let d = self.d;
         let directions = MatRef::from_row_major_slice(&self.directions, d, d);
         let directions = if back { directions.transpose() } else { directions };
-        let mut out = vec![0f32; count * d];
-        out.par_chunks_mut(TURN_ROWS * d).enumerate().for_each_init(
+        let mut out = vec![0f32; count * stride];
+        out.par_chunks_mut(TURN_ROWS * stride).enumerate().for_each_init(
             || (vec![0f32; TURN_ROWS * d], vec![0f32; TURN_ROWS * d]),
             |(panel, product), (block, out)| {
                 for (at, values) in panel.chunks_exact_mut(d).enumerate() {
@@ -161,7 +179,9 @@ impl Axes {
                     1f32,
                     Par::Seq,
                 );
-                out.copy_from_slice(&product[..out.len()]);
+                for (out, product) in out.chunks_exact_mut(stride).zip(product.chunks_exact(d)) {
+                    out[..d].copy_from_slice(product);
+                }
             },
         );
         out
@@ -201,14 +221,6 @@ impl System {
     pub(crate) fn add_inner(&mut self, panel: &[f32]) {
         let panel = MatRef::from_row_major_slice(panel, panel.len() / self.order, self.order);
         lower_product(self.lower(), Accum::Add, panel.transpose());
-    }
-
-    /// Sets the matrix to `PPᵀ` of a row-major panel of as many rows as the system has.
-    pub(crate) fn set_outer(&mut self, panel: &[f32], rows: usize) {
-        self.order = rows;
-        self.stride = stride(rows);
-        let panel = MatRef::from_row_major_slice(panel, rows, panel.len() / rows);
-        lower_product(self.lower(), Accum::Replace, panel);
     }
 
     /// Adds the matrix of a system of the same order.
@@ -253,6 +265,11 @@ impl System {
     fn lower(&mut self) -> MatMut<'_, f32> {
         MatMut::from_column_major_slice_with_stride_mut(&mut self.matrix, self.order, self.order, self.stride)
     }
+}
+
+/// How far apart rows of this length are kept for the vector kernels.
+pub(crate) fn padded(d: usize) -> usize {
+    d.next_multiple_of(LANES)
 }
 
 /// Columns this far apart do not fall into the same cache set.
@@ -352,7 +369,8 @@ mod tests {
         system.clear(2);
         system.add_diagonal([1., -1.].into_iter());
         assert!(!system.solve(&mut [1., 1.]));
-        system.set_outer(&[1., 2., 3., 4., 5., 6.], 2);
+        system.clear(2);
+        system.add_inner(&[1., 2., 3., 4., 5., 6.]);
         assert!(system.solve(&mut [1., 1.]));
     }
 

@@ -9,7 +9,7 @@ use crate::als::{Factors, fit, fit_with};
 use crate::attributes::{AttributeColumn, Encoding, SideInformation};
 use crate::dense_reference::solve_dense;
 use crate::fold_in::FoldIn;
-use crate::half_step::{Fixed, Solved};
+use crate::half_step::{Fixed, Method, Solved};
 use crate::recipe::ItemAffinity;
 
 fn sparse(dense: &Array2<f32>) -> Csr {
@@ -48,7 +48,13 @@ fn recipe(hidden_dimension: usize, iterations: usize) -> ItemAffinity {
 
 fn solve_rows(pairs: &Csr, fixed: &Array2<f32>, recipe: &ItemAffinity, prior: Option<&Array2<f32>>) -> Result<Solved> {
     let observed = Observed::new(pairs, "user")?;
-    Fixed::new(fixed.view(), "item", None)?.solve(&observed, recipe, prior.map(|prior| prior.view()), None)
+    Fixed::new(fixed.view(), "item", None)?.solve(
+        &observed,
+        recipe,
+        prior.map(|prior| prior.view()),
+        Method::Exact,
+        None,
+    )
 }
 
 /// The penalty of a row as its definition says.

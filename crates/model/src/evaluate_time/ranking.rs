@@ -88,7 +88,7 @@ mod tests {
     fn the_best_users_come_first_and_ties_by_place() {
         let scores = [0.5, 0.9, 0.5, 0.1, 0.9];
         assert_eq!(best_users(&scores, 3), [1, 4, 0]);
-        assert_eq!(best_users(&scores, 0), []);
+        assert!(best_users(&scores, 0).is_empty());
         assert_eq!(best_users(&scores, 9), [1, 4, 0, 2, 3]);
     }
 

@@ -1,0 +1,159 @@
+//! The equations of one row, brought nearer to their solution by conjugate gradients.
+
+use crate::linalg::padded;
+use crate::row_solve::{Failure, Problem, finite};
+use crate::simd::add_residuals;
+
+/// What may be left of the way to the solution: only rounding.
+pub(crate) const EXACT: f64 = 1e-6;
+/// The same for factors that the next iteration replaces.
+pub(crate) const NEAR: f64 = 3e-2;
+/// After so many steps the equations are too awkward for them.
+const MOST_STEPS: usize = 32;
+/// Rows gathered at once; they stay in the first-level cache while they are worked on.
+const GATHER_ROWS: usize = 16;
+/// What one thread needs.
+pub(crate) struct Descent {
+    /// Grows with the longest row; read from start to end in each step.
+    panel: Vec<f32>,
+    x: Vec<f32>,
+    residual: Vec<f32>,
+    direction: Vec<f32>,
+    product: Vec<f32>,
+    diagonal: Vec<f32>,
+    scale: Vec<f32>,
+}
+
+impl Descent {
+    pub(crate) fn new(d: usize) -> Self {
+        let zeros = || vec![0f32; padded(d)];
+        Self {
+            panel: Vec::new(),
+            x: zeros(),
+            residual: zeros(),
+            direction: zeros(),
+            product: zeros(),
+            diagonal: zeros(),
+            scale: zeros(),
+        }
+    }
+}
+
+impl Problem<'_> {
+    /// Moves `x`, along the axes, towards the solution until this share of the way is left, and returns the value of the
+    /// row's objective there; nothing if it takes too many steps.
+    ///
+    /// The objective falls with each step. The shared part of the equations, which is diagonal along the axes, and the
+    /// share of the observed pairs that has the same shape scale the steps.
+    ///
+    /// # Cost
+    /// 2·n·d multiply-adds for each step and once before, for a row of n entries
+    /// # Source
+    /// Hestenes, Stiefel 1952; for these equations: Takács, Pilászy, Tikk 2011
+    pub(crate) fn descend(&self, work: &mut Descent, x: &mut [f32], left: f64) -> Result<Option<f64>, Failure> {
+        let (columns, confidence) = self.observed.row(self.row);
+        let d = self.fixed.d;
+        self.prepare(work, confidence);
+        work.x[..d].copy_from_slice(x);
+        let mut loss = self.first_residual(work, columns, confidence);
+        if let Some(mean) = self.mean {
+            let pull = self.observed.penalty(self.row, self.recipe);
+            for ((residual, x), mean) in work.residual.iter_mut().zip(&work.x).zip(mean) {
+                *residual += narrow(pull) * mean;
+                // The diagonal holds the λ x² of λ (x − m)².
+                loss += pull * f64::from(*mean) * (f64::from(*mean) - 2.0 * f64::from(*x));
+            }
+        }
+        let Descent { panel, x: at, residual, direction, product, diagonal, scale } = work;
+        let panel = &panel[..columns.len() * direction.len()];
+        let (mut gain, mut enough) = (0.0, 0.0);
+        for step in 0.. {
+            // With a matrix M that is near that of the equations, M⁻¹r is about the way to the solution, and r·M⁻¹r the
+            // square of its length as M measures it.
+            let scaled = dot3(residual, residual, scale);
+            if step == 0 {
+                enough = left * left * scaled;
+            }
+            if scaled <= enough {
+                break;
+            }
+            if step == MOST_STEPS {
+                return Ok(None);
+            }
+            let back = narrow(if step == 0 { 0.0 } else { scaled / gain });
+            gain = scaled;
+            for ((direction, residual), scale) in direction.iter_mut().zip(residual.iter()).zip(scale.iter()) {
+                *direction = residual * scale + if step == 0 { 0.0 } else { back * *direction };
+            }
+            // The product with the matrix, with the sign of the residual.
+            for ((product, direction), entry) in product.iter_mut().zip(direction.iter()).zip(diagonal.iter()) {
+                *product = -entry * direction;
+            }
+            add_residuals(panel, confidence, 0.0, direction, product);
+            let curvature = -dot2(direction, product);
+            if curvature.is_nan() || curvature <= 0.0 {
+                return Ok(None);
+            }
+            let distance = scaled / curvature;
+            loss -= distance * scaled;
+            let distance = narrow(distance);
+            for ((at, direction), (residual, product)) in
+                at.iter_mut().zip(direction.iter()).zip(residual.iter_mut().zip(product.iter()))
+            {
+                *at += distance * direction;
+                *residual += distance * product;
+            }
+        }
+        x.copy_from_slice(&at[..d]);
+        finite(x, loss).map(Some)
+    }
+
+    /// The shared diagonal, and what scales the steps.
+    fn prepare(&self, work: &mut Descent, confidence: &[f32]) {
+        let penalty = self.observed.penalty(self.row, self.recipe);
+        let weight = f64::from(self.recipe.unobserved_weight);
+        let all: f64 = confidence.iter().map(|c| f64::from(*c)).sum();
+        #[allow(clippy::cast_precision_loss)]
+        let mean = all / self.fixed.columns() as f64;
+        for ((entry, scale), strength) in
+            work.diagonal.iter_mut().zip(work.scale.iter_mut()).zip(&self.fixed.axes.strengths)
+        {
+            *entry = narrow(weight * strength + penalty);
+            *scale = narrow(1.0 / ((weight + mean) * strength + penalty));
+        }
+    }
+
+    /// Sets the residual at `x`, and returns the objective there, both as without a prior mean.
+    fn first_residual(&self, work: &mut Descent, columns: &[u32], confidence: &[f32]) -> f64 {
+        let mut loss = 0f64;
+        for ((residual, x), entry) in work.residual.iter_mut().zip(&work.x).zip(&work.diagonal) {
+            *residual = -entry * x;
+            loss += f64::from(*entry) * f64::from(*x) * f64::from(*x);
+        }
+        let Descent { panel, x, residual, .. } = work;
+        let stride = x.len();
+        if panel.len() < columns.len() * stride {
+            panel.resize(columns.len() * stride, 0.0);
+        }
+        let blocks = columns.chunks(GATHER_ROWS).zip(confidence.chunks(GATHER_ROWS));
+        for ((columns, confidence), rows) in blocks.zip(panel.chunks_mut(GATHER_ROWS * stride)) {
+            let rows = &mut rows[..columns.len() * stride];
+            self.fixed.copy_rows(columns, rows);
+            loss += add_residuals(rows, confidence, 1.0, x, residual);
+        }
+        loss
+    }
+}
+
+fn dot2(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
+}
+
+fn dot3(a: &[f32], b: &[f32], c: &[f32]) -> f64 {
+    a.iter().zip(b).zip(c).map(|((a, b), c)| f64::from(*a) * f64::from(*b) * f64::from(*c)).sum()
+}
+
+#[allow(clippy::cast_possible_truncation)]
+fn narrow(value: f64) -> f32 {
+    value as f32
+}

@@ -1,0 +1,116 @@
+//! Kernels in vector instructions, chosen at run time for the machine: AVX-512, AVX2, NEON or plain numbers.
+
+use pulp::{Arch, Simd, WithSimd};
+
+/// Rows of factors are padded with zeros to a multiple of this, the longest vector there is: kernels have no remainders.
+pub(crate) const LANES: usize = 16;
+/// Rows that are worked on together: as many sums as the processor adds at the same time.
+const ROWS: usize = 8;
+
+/// Adds `Σ_r c_r (target − y_r·v) y_r` over the rows y of a panel to `out`, and returns `Σ_r c_r (target − y_r·v)²`.
+///
+/// # Shapes
+/// panel: rows × stride; confidence: rows; v, out: stride, a multiple of [`LANES`]
+/// # Cost
+/// 2·rows·stride multiply-adds, each row read once from memory
+pub(crate) fn add_residuals(panel: &[f32], confidence: &[f32], target: f32, v: &[f32], out: &mut [f32]) -> f64 {
+    Arch::new().dispatch(AddResiduals { panel, confidence, target, v, out })
+}
+
+struct AddResiduals<'a> {
+    panel: &'a [f32],
+    confidence: &'a [f32],
+    target: f32,
+    v: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl WithSimd for AddResiduals<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) -> f64 {
+        let stride = self.v.len();
+        let (v, _) = S::as_simd_f32s(self.v);
+        let (out, _) = S::as_mut_simd_f32s(self.out);
+        let mut squares = 0f64;
+        let mut panels = self.panel.chunks_exact(ROWS * stride);
+        let mut confidences = self.confidence.chunks_exact(ROWS);
+        for (panel, confidence) in (&mut panels).zip(&mut confidences) {
+            let rows: [&[S::f32s]; ROWS] = std::array::from_fn(|r| S::as_simd_f32s(&panel[r * stride..][..stride]).0);
+            let rows = rows.map(|row| &row[..v.len()]);
+            let mut sums = [simd.splat_f32s(0.0); ROWS];
+            for (k, v) in v.iter().enumerate() {
+                for r in 0..ROWS {
+                    sums[r] = simd.mul_add_e_f32s(rows[r][k], *v, sums[r]);
+                }
+            }
+            let mut weights = [simd.splat_f32s(0.0); ROWS];
+            for r in 0..ROWS {
+                let residual = self.target - simd.reduce_sum_f32s(sums[r]);
+                let weight = confidence[r] * residual;
+                squares += f64::from(weight) * f64::from(residual);
+                weights[r] = simd.splat_f32s(weight);
+            }
+            for (k, out) in out.iter_mut().enumerate().take(v.len()) {
+                let (mut even, mut odd) = (*out, simd.splat_f32s(0.0));
+                for r in (0..ROWS).step_by(2) {
+                    even = simd.mul_add_e_f32s(weights[r], rows[r][k], even);
+                    odd = simd.mul_add_e_f32s(weights[r + 1], rows[r + 1][k], odd);
+                }
+                *out = simd.add_f32s(even, odd);
+            }
+        }
+        for (row, confidence) in panels.remainder().chunks_exact(stride).zip(confidences.remainder()) {
+            let (row, _) = S::as_simd_f32s(row);
+            let mut sum = simd.splat_f32s(0.0);
+            for (y, v) in row.iter().zip(v) {
+                sum = simd.mul_add_e_f32s(*y, *v, sum);
+            }
+            let residual = self.target - simd.reduce_sum_f32s(sum);
+            let weight = confidence * residual;
+            squares += f64::from(weight) * f64::from(residual);
+            let weight = simd.splat_f32s(weight);
+            for (out, y) in out.iter_mut().zip(row) {
+                *out = simd.mul_add_e_f32s(weight, *y, *out);
+            }
+        }
+        squares
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::cast_precision_loss)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn residuals_are_those_of_plain_loops_for_any_number_of_rows() {
+        let stride = 3 * LANES;
+        let numbers = |count: usize, seed: usize| -> Vec<f32> {
+            (0..count).map(|n| (((n + seed) * 7919 % 1009) as f32 / 1009.0) - 0.5).collect()
+        };
+        for rows in 0..=2 * ROWS + 1 {
+            let (panel, v, start) = (numbers(rows * stride, 1), numbers(stride, 2), numbers(stride, 3));
+            let confidence: Vec<f32> = (0..rows).map(|row| 0.5 + row as f32).collect();
+            let mut expected: Vec<f64> = start.iter().map(|x| f64::from(*x)).collect();
+            let mut squares = 0.0;
+            for (y, c) in panel.chunks_exact(stride).zip(&confidence) {
+                let product: f64 = y.iter().zip(&v).map(|(y, v)| f64::from(*y) * f64::from(*v)).sum();
+                let weight = f64::from(*c) * (0.75 - product);
+                squares += weight * (0.75 - product);
+                expected.iter_mut().zip(y).for_each(|(out, y)| *out += weight * f64::from(*y));
+            }
+            let mut out = start.clone();
+            let found = add_residuals(&panel, &confidence, 0.75, &v, &mut out);
+            assert!((found - squares).abs() <= 1e-5 * squares, "{rows}: {found} {squares}");
+            for (out, expected) in out.iter().zip(&expected) {
+                assert!((f64::from(*out) - expected).abs() < 1e-4, "{rows}: {out} {expected}");
+            }
+            let mut plain = start.clone();
+            let work = AddResiduals { panel: &panel, confidence: &confidence, target: 0.75, v: &v, out: &mut plain };
+            work.with_simd(pulp::Scalar);
+            assert!(plain.iter().zip(&out).all(|(a, b)| (a - b).abs() < 1e-4), "{rows}");
+        }
+    }
+}
