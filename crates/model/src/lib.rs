@@ -35,6 +35,7 @@ mod clock;
 mod csr;
 #[cfg(test)]
 mod dense_reference;
+mod elementary;
 mod error;
 mod evaluate;
 mod evaluate_time;

@@ -242,11 +242,6 @@ fn evaluate(sample: &Sample, beta: &[f64], derivatives: bool) -> Evaluated {
     sum
 }
 
-/// `1 / (1 + e^(−z))`
-pub(crate) fn sigmoid(z: f64) -> f64 {
-    1.0 / (1.0 + (-z).exp())
-}
-
 #[cfg(test)]
 #[path = "logistic_tests.rs"]
 mod tests;

@@ -4,6 +4,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::*;
+use crate::elementary::logistic;
 
 /// Rows whose log-odds are `−1 + 2 x₀ − 0.5 x₁`, and a third feature that does not vary.
 fn known(rows: u32) -> Sample {
@@ -11,7 +12,7 @@ fn known(rows: u32) -> Sample {
     let mut sample = Sample::new(3, 0);
     for user in 0..rows {
         let x = [random.random::<f64>() * 2.0 - 1.0, random.random::<f64>() * 4.0, 7.0];
-        let label = random.random::<f64>() < sigmoid(-1.0 + 2.0 * x[0] - 0.5 * x[1]);
+        let label = random.random::<f64>() < logistic(-1.0 + 2.0 * x[0] - 0.5 * x[1]);
         sample.push(&x, label, 1.0, user);
     }
     sample
@@ -39,7 +40,7 @@ fn the_minimum_is_that_of_gradient_descent() {
         let mut gradient = [0.0, ridge * beta[1], ridge * beta[2], ridge * beta[3]];
         for at in 0..sample.len() {
             let x = sample.row(at);
-            let p = sigmoid(beta[0] + beta[1] * x[0] + beta[2] * x[1] + beta[3] * x[2]);
+            let p = logistic(beta[0] + beta[1] * x[0] + beta[2] * x[1] + beta[3] * x[2]);
             let r = p - f64::from(u8::from(sample.labels[at]));
             gradient[0] += r;
             (1..4).for_each(|j| gradient[j] += r * x[j - 1]);
@@ -72,7 +73,7 @@ fn separable_and_extreme_rows_stay_finite() {
         sample.push(&[side * 1e6, side * 1e-12], user % 2 == 0, 1e9, user);
     }
     let found = Logistic::fit(sample, 0.1, &[]).unwrap();
-    assert!(sigmoid(found.log_odds(&[1e6, 1e-12])) > 0.99);
+    assert!(logistic(found.log_odds(&[1e6, 1e-12])) > 0.99);
 }
 
 #[test]

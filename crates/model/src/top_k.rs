@@ -1,16 +1,19 @@
 //! The ranking kernel: scores of many users for a few items, and the best users of each item.
 
-use std::cmp::Ordering;
+mod candidates;
+mod filter;
+
+use std::ops::Range;
 
 use ndarray::{ArrayView1, ArrayView2};
 
 use crate::csr::Csr;
+use crate::elementary::ln;
 use crate::error::{Error, Result, same_length};
 use crate::linalg::product_of_rows;
-use crate::propensity::{AFFINITY_FLOOR, NewPairSlopes, probability};
-
-/// Scores compared at once before any of them is looked at; then the same for fewer of them.
-const LANES: [usize; 2] = [64, 8];
+use crate::propensity::{NewPairSlopes, probability};
+use candidates::Candidates;
+use filter::{Hits, Line};
 
 /// What the line is lowered by, in log-odds: more than rounding in f32 can raise it.
 const LINE_SLACK: f32 = 1e-3;
@@ -24,13 +27,6 @@ pub struct Scored {
     pub score: f32,
     /// Whose it is.
     pub user_index: u32,
-}
-
-impl Scored {
-    /// Best first: score down, then user index up; total, so that no way of cutting the work shows in the result.
-    fn rank(&self, other: &Self) -> Ordering {
-        other.score.total_cmp(&self.score).then(self.user_index.cmp(&other.user_index))
-    }
 }
 
 /// Keeps the best `k` users of each item while the scores of all users stream by.
@@ -49,22 +45,33 @@ impl Scored {
 #[derive(Clone, Debug)]
 pub struct TopKUsers {
     k: usize,
-    candidates: Vec<Candidates>,
+    items: Vec<ItemTop>,
+    hits: Hits,
 }
 
-/// The candidates of one item, in no order.
+/// The ranking of one item.
 #[derive(Clone, Debug)]
-struct Candidates {
-    kept: Vec<Scored>,
-    /// The k-th best at the last pruning: who does not rank before it will never be among the best k.
-    threshold: Option<Scored>,
+struct ItemTop {
+    candidates: Candidates,
     /// An affinity near those of the candidates at the threshold.
     near: f32,
+    /// Users with history that come before the last that was looked for.
+    seen_before: usize,
 }
 
-impl Default for Candidates {
+/// The new pairs of one item with the users of a tile, and those with history among them.
+#[derive(Clone, Copy)]
+struct NewPairs<'a> {
+    affinities: &'a [f32],
+    user_index: &'a [u32],
+    log_odds: TileLogOdds<'a>,
+    /// What the item adds.
+    item: f32,
+}
+
+impl Default for ItemTop {
     fn default() -> Self {
-        Self { kept: Vec::new(), threshold: None, near: 0.1 }
+        Self { candidates: Candidates::default(), near: 0.1, seen_before: 0 }
     }
 }
 
@@ -83,7 +90,7 @@ impl TopKUsers {
     /// Nobody yet, for this many items.
     #[must_use]
     pub fn new(items: usize, k: usize) -> Self {
-        Self { k, candidates: vec![Candidates::default(); items] }
+        Self { k, items: vec![ItemTop::default(); items], hits: Hits::default() }
     }
 
     /// Takes the scores of some users for all items. A user must not come twice.
@@ -96,14 +103,12 @@ impl TopKUsers {
     /// # Cost
     /// One comparison per score, and about `k·log(users / k)` candidates per item when users come in no order of score.
     pub fn push(&mut self, scores: &[f32], user_index: &[u32]) -> Result<()> {
-        same_length("scores", self.candidates.len() * user_index.len(), scores.len())?;
+        same_length("scores", self.items.len() * user_index.len(), scores.len())?;
         if self.k == 0 || user_index.is_empty() {
             return Ok(());
         }
-        for (row, (candidates, scores)) in
-            self.candidates.iter_mut().zip(scores.chunks_exact(user_index.len())).enumerate()
-        {
-            if !candidates.push(self.k, scores, user_index) {
+        for (row, (item, scores)) in self.items.iter_mut().zip(scores.chunks_exact(user_index.len())).enumerate() {
+            if !item.push(self.k, &mut self.hits, scores, user_index) {
                 return Err(Error::NotFinite { what: "a score", row, iteration: None });
             }
         }
@@ -129,18 +134,17 @@ impl TopKUsers {
         log_odds: TileLogOdds<'_>,
         history: &Csr,
     ) -> Result<()> {
-        same_length("affinities", self.candidates.len() * user_index.len(), affinities.len())?;
+        same_length("affinities", self.items.len() * user_index.len(), affinities.len())?;
         same_length("the log-odds of users", user_index.len(), log_odds.users.len())?;
-        same_length("the log-odds of items", self.candidates.len(), log_odds.items.len())?;
-        same_length("history", self.candidates.len(), history.rows())?;
+        same_length("the log-odds of items", self.items.len(), log_odds.items.len())?;
+        same_length("history", self.items.len(), history.rows())?;
         if self.k == 0 || user_index.is_empty() {
             return Ok(());
         }
-        for (row, (candidates, affinities)) in
-            self.candidates.iter_mut().zip(affinities.chunks_exact(user_index.len())).enumerate()
-        {
-            let seen = history.row(row).0;
-            if !candidates.push_new_pairs(self.k, affinities, user_index, log_odds, log_odds.items[row], seen) {
+        let rows = self.items.iter_mut().zip(affinities.chunks_exact(user_index.len()));
+        for (row, (item, affinities)) in rows.enumerate() {
+            let pairs = NewPairs { affinities, user_index, log_odds, item: log_odds.items[row] };
+            if !item.push_new_pairs(self.k, &mut self.hits, pairs, history.row(row).0) {
                 return Err(Error::NotFinite { what: "an affinity, or the log-odds of a pair,", row, iteration: None });
             }
         }
@@ -156,23 +160,21 @@ impl TopKUsers {
     /// # Cost
     /// one exponential per pair with history of these users
     pub fn push_repeat_pairs(&mut self, user_index: &[u32], history: &Csr) -> Result<()> {
-        same_length("history", self.candidates.len(), history.rows())?;
+        same_length("history", self.items.len(), history.rows())?;
         if self.k == 0 {
             return Ok(());
         }
         let (Some(first), Some(last)) = (user_index.first(), user_index.last()) else { return Ok(()) };
         let gapless = (last - first) as usize == user_index.len() - 1;
-        for (row, candidates) in self.candidates.iter_mut().enumerate() {
+        for (row, item) in self.items.iter_mut().enumerate() {
             let (users, log_odds) = history.row(row);
-            let from = users.partition_point(|user| user < first);
-            let to = users.partition_point(|user| user <= last);
-            for (user, log_odds) in users[from..to].iter().zip(&log_odds[from..to]) {
+            let among = item.seen_among(users, user_index);
+            for (user, log_odds) in users[among.clone()].iter().zip(&log_odds[among]) {
                 if log_odds.is_nan() {
                     return Err(Error::NotFinite { what: "the log-odds", row, iteration: None });
                 }
                 if gapless || user_index.binary_search(user).is_ok() {
-                    let scored = Scored { score: probability(f64::from(*log_odds)), user_index: *user };
-                    candidates.offer(self.k, scored, None);
+                    item.candidates.offer(self.k, probability(f64::from(*log_odds)), *user);
                 }
             }
         }
@@ -182,70 +184,51 @@ impl TopKUsers {
     /// Bytes held for candidates.
     #[must_use]
     pub fn allocated_bytes(&self) -> usize {
-        self.candidates.capacity() * size_of::<Candidates>()
-            + self.candidates.iter().map(|c| c.kept.capacity() * size_of::<Scored>()).sum::<usize>()
+        self.items.capacity() * size_of::<ItemTop>()
+            + self.items.iter().map(|item| item.candidates.allocated_bytes()).sum::<usize>()
     }
 
     /// The best users of each item, best first, at most `k`.
     #[must_use]
     pub fn finish(self) -> Vec<Vec<Scored>> {
-        let finish = |mut candidates: Candidates| {
-            candidates.prune(self.k);
-            candidates.kept.sort_unstable_by(Scored::rank);
-            candidates.kept.shrink_to_fit();
-            candidates.kept
-        };
-        self.candidates.into_iter().map(finish).collect()
+        self.items.into_iter().map(|item| item.candidates.finish(self.k)).collect()
     }
 }
 
-impl Candidates {
+impl ItemTop {
     /// False if a score is not finite.
-    fn push(&mut self, k: usize, scores: &[f32], user_index: &[u32]) -> bool {
-        for (scores, users) in scores.chunks(LANES[0]).zip(user_index.chunks(LANES[0])) {
-            if !self.any_reaches(scores) {
-                continue;
+    fn push(&mut self, k: usize, hits: &mut Hits, scores: &[f32], user_index: &[u32]) -> bool {
+        hits.reaching(scores, self.candidates.least_score().unwrap_or(f32::NEG_INFINITY));
+        for at in &hits.at {
+            let score = scores[*at as usize];
+            // Every NaN and every +∞ comes here, since neither is below a threshold.
+            if !score.is_finite() {
+                return false;
             }
-            for (scores, users) in scores.chunks(LANES[1]).zip(users.chunks(LANES[1])) {
-                if self.any_reaches(scores) && !self.push_each(k, scores, users) {
-                    return false;
-                }
-            }
+            self.candidates.offer(k, score, user_index[*at as usize]);
         }
         true
     }
 
     /// False if an affinity or the log-odds of a pair above the line are not finite.
-    fn push_new_pairs(
-        &mut self,
-        k: usize,
-        affinities: &[f32],
-        user_index: &[u32],
-        tile: TileLogOdds<'_>,
-        item: f32,
-        seen: &[u32],
-    ) -> bool {
-        let mut line = self.line(tile.slopes, item);
-        let columns = affinities.chunks(LANES[0]).zip(user_index.chunks(LANES[0])).zip(tile.users.chunks(LANES[0]));
-        for ((affinities, users), user_log_odds) in columns {
-            if !line.any_reaches(affinities, user_log_odds) {
+    fn push_new_pairs(&mut self, k: usize, hits: &mut Hits, pairs: NewPairs<'_>, seen: &[u32]) -> bool {
+        let NewPairs { affinities, user_index, log_odds, item } = pairs;
+        hits.above(self.line(log_odds.slopes, item), affinities, log_odds.users);
+        if hits.at.is_empty() {
+            return true;
+        }
+        if !hits.score(log_odds.slopes, affinities, log_odds.users, item) {
+            return false;
+        }
+        let seen = &seen[self.seen_among(seen, user_index)];
+        for (at, score) in hits.at.iter().zip(&hits.scores) {
+            let (at, user) = (*at as usize, user_index[*at as usize]);
+            if !seen.is_empty() && seen.binary_search(&user).is_ok() {
                 continue;
             }
-            for ((affinity, user), user_log_odds) in affinities.iter().zip(users).zip(user_log_odds) {
-                if !line.any_reaches(&[*affinity], &[*user_log_odds]) {
-                    continue;
-                }
-                let log_odds = tile.slopes.log_odds(*affinity, *user_log_odds, item);
-                if !affinity.is_finite() || log_odds.is_nan() {
-                    return false;
-                }
-                if seen.binary_search(user).is_ok() {
-                    continue;
-                }
-                let score = probability(log_odds);
-                if self.offer(k, Scored { score, user_index: *user }, Some(*affinity)) {
-                    line = self.line(tile.slopes, item);
-                }
+            if self.candidates.offer(k, *score, user) {
+                // What is offered now is close to the threshold: the tangent touches there.
+                self.near = affinities[at].max(LEAST_TANGENT);
             }
         }
         true
@@ -254,88 +237,36 @@ impl Candidates {
     /// The line above the log-odds of new pairs that touches them at an affinity near the threshold.
     #[allow(clippy::cast_possible_truncation)]
     fn line(&self, slopes: NewPairSlopes, item: f32) -> Line {
-        let Some(threshold) = self.threshold else { return Line { slope: 0.0, least: f32::NEG_INFINITY } };
         // A score that rounds to the threshold lies above the number below it.
-        let below = f64::from(threshold.score.next_down()).max(0.0);
-        let least = (below / (1.0 - below)).ln() - f64::from(item);
-        let tangent = f64::from(slopes.log_affinity) * (f64::from(self.near).ln() - 1.0);
+        let below = self.candidates.least_score().map_or(0.0, |threshold| f64::from(threshold.next_down()));
+        if below <= 0.0 {
+            return Line { slope: 0.0, least: f32::NEG_INFINITY };
+        }
+        let least = ln(below / (1.0 - below)) - f64::from(item);
+        let tangent = f64::from(slopes.log_affinity) * (ln(f64::from(self.near)) - 1.0);
         Line { slope: slopes.affinity + slopes.log_affinity / self.near, least: (least - tangent) as f32 - LINE_SLACK }
     }
 
-    /// Takes one candidate; whether the threshold moved.
-    fn offer(&mut self, k: usize, new: Scored, affinity: Option<f32>) -> bool {
-        if self.threshold.is_some_and(|threshold| !new.rank(&threshold).is_lt()) {
-            return false;
+    /// Where users who ascend are among the users with history.
+    ///
+    /// # Cost
+    /// Small when calls ascend as well, as they do: the search begins where the last one ended.
+    fn seen_among(&mut self, seen: &[u32], user_index: &[u32]) -> Range<usize> {
+        let (Some(first), Some(last)) = (user_index.first(), user_index.last()) else { return 0..0 };
+        let mut from = self.seen_before.min(seen.len());
+        if from > 0 && seen[from - 1] >= *first {
+            from = 0;
         }
-        self.kept.push(new);
-        if let Some(affinity) = affinity {
-            // What is offered now is close to the threshold; a slow mean of it serves as the place of the tangent.
-            self.near += 0.1 * (affinity.max(LEAST_TANGENT) - self.near);
+        while from < seen.len() && seen[from] < *first {
+            from += 1;
         }
-        if self.kept.len() >= k.saturating_mul(2) {
-            self.prune(k);
-            return true;
+        let mut to = from;
+        while to < seen.len() && seen[to] <= *last {
+            to += 1;
         }
-        false
+        self.seen_before = from;
+        from..to
     }
-
-    fn any_reaches(&self, scores: &[f32]) -> bool {
-        self.threshold.is_none_or(|threshold| any_reaches(scores, threshold.score))
-    }
-
-    fn push_each(&mut self, k: usize, scores: &[f32], user_index: &[u32]) -> bool {
-        for (&score, &user_index) in scores.iter().zip(user_index) {
-            let new = Scored { score, user_index };
-            // Every NaN and every +∞ comes here, since neither is below a threshold.
-            if !score.is_finite() && !self.threshold.is_some_and(|threshold| score < threshold.score) {
-                return false;
-            }
-            if self.threshold.is_none_or(|threshold| new.rank(&threshold).is_lt()) {
-                self.kept.push(new);
-                if self.kept.len() >= k.saturating_mul(2) {
-                    self.prune(k);
-                }
-            }
-        }
-        true
-    }
-
-    /// Keeps the best k.
-    fn prune(&mut self, k: usize) {
-        if k > 0 && self.kept.len() > k {
-            let (_, threshold, _) = self.kept.select_nth_unstable_by(k - 1, Scored::rank);
-            self.threshold = Some(*threshold);
-            self.kept.truncate(k);
-        }
-    }
-}
-
-/// A line over the affinities of an item: what stays below it cannot reach the threshold.
-#[derive(Clone, Copy)]
-struct Line {
-    slope: f32,
-    least: f32,
-}
-
-impl Line {
-    /// Whether any pair lies on or above the line; true for NaN. No branch inside, so that it becomes vector code.
-    #[inline]
-    #[allow(clippy::neg_cmp_op_on_partial_ord)] // NaN must count
-    fn any_reaches(self, affinities: &[f32], users: &[f32]) -> bool {
-        let reaches = |affinity: f32, user: f32| {
-            let floored = if affinity < AFFINITY_FLOOR { AFFINITY_FLOOR } else { affinity };
-            !(self.slope * floored + user < self.least)
-        };
-        let pairs = affinities.iter().zip(users);
-        pairs.fold(0u32, |any, (affinity, user)| any | u32::from(reaches(*affinity, *user))) != 0
-    }
-}
-
-/// Whether any score is not below the threshold; true for NaN. No branch inside, so that it becomes vector code.
-#[inline]
-#[allow(clippy::neg_cmp_op_on_partial_ord)] // NaN must count
-fn any_reaches(scores: &[f32], threshold: f32) -> bool {
-    scores.iter().fold(0u32, |any, score| any | u32::from(!(*score < threshold))) != 0
 }
 
 /// Scores a tile of users for items: `item_factors · user_factorsᵀ`.

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::clock::Clock;
 use crate::csr::Csr;
+use crate::elementary::{ln, logistic};
 use crate::error::{Result, same_length};
 use crate::interactions::{History, Interactions};
 use crate::terms::{PAIR_TERMS, Terms, USER_TERMS, user_blocks};
@@ -48,9 +49,10 @@ impl NewPairSlopes {
 
     /// The log-odds of a new pair.
     #[must_use]
+    #[inline(always)] // becomes vector code in ranking
     pub fn log_odds(self, affinity: f32, user: f32, item: f32) -> f64 {
         f64::from(self.affinity) * f64::from(affinity)
-            + f64::from(self.log_affinity) * f64::from(affinity.max(AFFINITY_FLOOR)).ln()
+            + f64::from(self.log_affinity) * ln(f64::from(affinity.max(AFFINITY_FLOOR)))
             + f64::from(user)
             + f64::from(item)
     }
@@ -60,7 +62,7 @@ impl NewPairSlopes {
 #[must_use]
 #[allow(clippy::cast_possible_truncation)] // the nearest f32 is what is meant
 pub fn probability(log_odds: f64) -> f32 {
-    crate::logistic::sigmoid(log_odds) as f32
+    logistic(log_odds) as f32
 }
 
 impl Propensity {
