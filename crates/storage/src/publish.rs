@@ -28,11 +28,18 @@ enum Found {
     Nothing,
 }
 
-/// Commits the files as the version after the newest.
-pub(crate) async fn publish(run: &Run, body: CommitBody, files: Vec<FileEntry>) -> Result<Commit> {
+/// Commits the files as the version after the newest; as the one after `after` or not at all when that is given.
+pub(crate) async fn publish(run: &Run, body: CommitBody, files: Vec<FileEntry>, after: Option<u64>) -> Result<Commit> {
     let versions = &run.versions;
-    let parent = versions.numbers().await?.last().copied();
-    let mut parent = match parent {
+    let newest = versions.numbers().await?.last().copied();
+    if let (Some(after), Some(newest)) = (after, newest)
+        && newest != after
+    {
+        let other = versions.read(newest).await?;
+        let same = other.body.job_key == body.job_key && !body.job_key.is_empty();
+        return if same { Ok(other) } else { Err(overtaken(run, after)) };
+    }
+    let mut parent = match newest {
         Some(number) => Some((number, sha256(&parent_bytes(run, number).await?))),
         None => None,
     };
@@ -76,6 +83,7 @@ pub(crate) async fn publish(run: &Run, body: CommitBody, files: Vec<FileEntry>) 
             Found::Other(other, _) if other.job_key == body.job_key && !body.job_key.is_empty() => {
                 return versions.read(version).await;
             }
+            Found::Other(..) if after.is_some() => return Err(overtaken(run, version.saturating_sub(1))),
             Found::Other(_, bytes) => {
                 parent = Some((version, sha256(&bytes)));
                 wait.pause().await;
@@ -88,6 +96,16 @@ pub(crate) async fn publish(run: &Run, body: CommitBody, files: Vec<FileEntry>) 
         run_id: run.run_id.clone(),
         cure: "run the job again; if it happens often, look at the schedule".to_owned(),
     })
+}
+
+/// Another job committed the version after the one that this run builds on.
+fn overtaken(run: &Run, after: u64) -> Error {
+    Error::Conflict {
+        reason: format!("another job committed a version after version {after}, on which this one builds"),
+        file: run.versions.location().to_string(),
+        run_id: run.run_id.clone(),
+        cure: "run the job again; it then builds on the newest version".to_owned(),
+    }
 }
 
 async fn parent_bytes(run: &Run, number: u64) -> Result<Bytes> {

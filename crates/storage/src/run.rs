@@ -174,7 +174,19 @@ impl Run {
     /// [`Error::CommitUnknown`] when the answer was lost and the store cannot be asked: nothing is deleted then. After
     /// any other error nothing is visible, and the files of the run are removed.
     pub async fn commit(self, body: CommitBody) -> Result<Commit> {
-        let committed = self.try_commit(body).await;
+        self.commit_as(body, None).await
+    }
+
+    /// As [`commit`](Self::commit), for files that build on what was there: only right after version `after`.
+    ///
+    /// # Errors
+    /// Those of [`commit`](Self::commit); [`Error::Conflict`] as soon as another job took the next number.
+    pub async fn commit_after(self, body: CommitBody, after: u64) -> Result<Commit> {
+        self.commit_as(body, Some(after)).await
+    }
+
+    async fn commit_as(self, body: CommitBody, after: Option<u64>) -> Result<Commit> {
+        let committed = self.try_commit(body, after).await;
         match &committed {
             Ok(commit) if commit.run_id == self.run_id => self.announce(commit).await,
             Err(Error::CommitUnknown { .. }) => {}
@@ -183,7 +195,7 @@ impl Run {
         committed
     }
 
-    async fn try_commit(&self, body: CommitBody) -> Result<Commit> {
+    async fn try_commit(&self, body: CommitBody, after: Option<u64>) -> Result<Commit> {
         if self.clock.elapsed() > MAX_AGE {
             return Err(Error::Conflict {
                 reason: "the run is older than a week, so its files may be gone".to_owned(),
@@ -218,7 +230,7 @@ impl Run {
             .await?;
         let notes = [self.internal("intent.json"), crate::commit::commit_name(1)];
         folder.sync(entries.iter().map(|entry| entry.path.clone()).chain(notes).collect()).await?;
-        publish::publish(self, body, entries).await
+        publish::publish(self, body, entries, after).await
     }
 
     /// Hints for people and programs that list folders; a failure is no error.

@@ -120,6 +120,34 @@ async fn same_job_at_our_number_is_the_result_and_our_files_go() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_run_that_builds_on_a_version_gives_way_to_another_job() {
+    let body = |job_key: &str| CommitBody { job_key: job_key.into(), ..CommitBody::default() };
+    let scene = puts(&[]);
+    for job in ["first", "second"] {
+        scene.commit(job).await.1.unwrap();
+    }
+    // The other one came before our commit began.
+    let late = scene.versions.begin().await.unwrap();
+    late.put("part", Bytes::from_static(b"x"), Some(1)).await.unwrap();
+    let error = late.commit_after(body("a"), 1).await.unwrap_err();
+    assert_eq!((error.kind(), error.kind().exit_code()), (ErrorKind::Conflict, 6), "{error}");
+    assert!(error.to_string().contains("after version 1"), "{error}");
+    // It was the same job: that is the result.
+    let same = scene.versions.begin().await.unwrap();
+    assert_eq!(same.commit_after(body("second"), 1).await.unwrap().version, 2);
+    assert_eq!((scene.versions.numbers().await.unwrap().len(), scene.data_files().await), (2, 2));
+    let next = scene.versions.begin().await.unwrap();
+    assert_eq!(next.commit_after(body("a"), 2).await.unwrap().version, 3);
+    // The other one comes in the very moment of our commit.
+    let scene = puts(&[Fault::Other(others_commit("other").await)]);
+    let run = scene.versions.begin().await.unwrap();
+    run.put("part", Bytes::from_static(b"x"), Some(1)).await.unwrap();
+    let error = run.commit_after(body("a"), 0).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+    assert_eq!((scene.versions.numbers().await.unwrap().len(), scene.data_files().await), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn lost_answer_that_never_comes_back_is_unknown_and_deletes_nothing() {
     let always = scene(Plan { always: Some(Fault::ErrorWithoutApply), ..Plan::default() });
     let unreadable = scene(Plan { always: Some(Fault::ApplyThenError), failing_gets: 1_000, ..Plan::default() });
