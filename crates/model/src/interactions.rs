@@ -1,5 +1,7 @@
 //! The event log by user, and its users × items pairs.
 
+mod parts;
+
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -8,6 +10,8 @@ use crate::csr::Csr;
 use crate::error::{Error, Result, same_length};
 use crate::rows::{blocks, split_by};
 use crate::vocabulary::Vocabulary;
+
+pub use parts::LeftOut;
 
 /// Events in one block of parallel work.
 const BLOCK_EVENTS: usize = 1 << 16;
@@ -222,56 +226,6 @@ impl Interactions {
             last_time.extend_from_slice(&part.last_time);
         }
         Ok(Pairs { by_user: Csr::from_valid(indptr, indices, values, self.items.len()), last_time })
-    }
-
-    /// The older and the newer part: of each user's n events the newest ⌊n · share⌋ are in the second.
-    ///
-    /// `share` is taken into [0, 1]. This is the split of Amazon Personalize with the part left open there, which
-    /// events are held out, fixed as the newest.
-    #[must_use]
-    pub fn split_last_share(&self, share: f64) -> (Self, Self) {
-        // A product that rounding left a hair below a whole number still counts as that number.
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
-        let newest = |events: usize| ((events as f64 * share.clamp(0.0, 1.0) + 1e-9) as usize).min(events);
-        self.split(|bounds| bounds.end - newest(bounds.len()))
-    }
-
-    /// Only the events of some users; the vocabularies stay.
-    pub(crate) fn of_users(&self, keep: impl Fn(usize) -> bool) -> Self {
-        self.select(|user| if keep(user) { self.indptr[user]..self.indptr[user + 1] } else { 0..0 })
-    }
-
-    /// The events before `time`, and those at `time` or later.
-    #[must_use]
-    pub fn split_at(&self, time: i64) -> (Self, Self) {
-        self.split(|bounds| bounds.start + self.time[bounds.clone()].partition_point(|at| *at < time))
-    }
-
-    /// Cuts every user's events at the position that `cut` gives.
-    fn split(&self, cut: impl Fn(std::ops::Range<usize>) -> usize) -> (Self, Self) {
-        let cuts: Vec<usize> = self.indptr.windows(2).map(|bounds| cut(bounds[0]..bounds[1])).collect();
-        let older = self.select(|user| self.indptr[user]..cuts[user]);
-        let newer = self.select(|user| cuts[user]..self.indptr[user + 1]);
-        (older, newer)
-    }
-
-    fn select(&self, range: impl Fn(usize) -> std::ops::Range<usize>) -> Self {
-        let users = self.indptr.len() - 1;
-        let mut indptr = Vec::with_capacity(users + 1);
-        indptr.push(0usize);
-        let mut events = 0;
-        for user in 0..users {
-            events += range(user).len();
-            indptr.push(events);
-        }
-        let (mut item_index, mut time) = (Vec::with_capacity(events), Vec::with_capacity(events));
-        let mut weight = Vec::with_capacity(events);
-        for user in 0..users {
-            item_index.extend_from_slice(&self.item_index[range(user)]);
-            time.extend_from_slice(&self.time[range(user)]);
-            weight.extend_from_slice(&self.weight[range(user)]);
-        }
-        Self { users: Arc::clone(&self.users), items: Arc::clone(&self.items), indptr, item_index, time, weight }
     }
 
     fn sort_rows(&mut self) {

@@ -76,7 +76,7 @@ pub use evaluate_time::{
 };
 pub use explain::{Explainer, Explanation, Reason};
 pub use fold_in::{FoldIn, fold_in};
-pub use interactions::{Decay, History, Interactions, Pairs};
+pub use interactions::{Decay, History, Interactions, LeftOut, Pairs};
 pub use metrics::{PersonalizeMetrics, PersonalizeTally, one_percent};
 pub use propensity::{AFFINITY_FLOOR, LearntFrom, LogOdds, NewPairSlopes, Propensity, Regime, probability};
 pub use recipe::{HIDDEN_DIMENSION_RANGE, ItemAffinity, Setting};

@@ -1,0 +1,181 @@
+//! Parts of an event log: before a moment and after it, of some users, with the items of an earlier training.
+
+use std::sync::Arc;
+
+use super::Interactions;
+use crate::error::Result;
+use crate::vocabulary::Vocabulary;
+
+/// Marks an item without a number; no vocabulary is that long.
+const UNKNOWN: u32 = u32::MAX;
+
+/// What [`Interactions::onto_items`] leaves out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Events with other items.
+    pub interactions: usize,
+    /// Those items.
+    pub items: usize,
+    /// Users who have no event with a known item.
+    pub users: usize,
+}
+
+impl Interactions {
+    /// The events with these items, numbered as they are there, and what is left out.
+    ///
+    /// The items may have no event any more. Every user has one: those who have none with a known item are not among
+    /// the users of the result.
+    ///
+    /// # Errors
+    /// none that a caller can bring about: the ids of a vocabulary ascend
+    /// # Cost
+    /// O(events + items · log(items)), in place; the ids of the users once more
+    pub fn onto_items(self, items: impl Into<Arc<Vocabulary>>) -> Result<(Self, LeftOut)> {
+        let items = items.into();
+        let Self { users, items: before, indptr, mut item_index, mut time, mut weight } = self;
+        // Both vocabularies ascend by bytes, so that the events of a user stay sorted.
+        let numbers: Vec<u32> = before.iter().map(|id| items.index_of(id).unwrap_or(UNKNOWN)).collect();
+        let mut left_out = vec![false; before.len()];
+        let (mut kept, mut ends, mut present) = (0usize, vec![0usize], Vec::new());
+        let mut silent = 0;
+        for (user, bounds) in (0u32..).zip(indptr.windows(2)) {
+            let start = kept;
+            for at in bounds[0]..bounds[1] {
+                let old = item_index[at] as usize;
+                if numbers[old] == UNKNOWN {
+                    left_out[old] = true;
+                    continue;
+                }
+                (item_index[kept], time[kept], weight[kept]) = (numbers[old], time[at], weight[at]);
+                kept += 1;
+            }
+            if kept > start {
+                present.push(user);
+                ends.push(kept);
+            } else {
+                silent += usize::from(bounds[0] < bounds[1]);
+            }
+        }
+        let interactions = item_index.len() - kept;
+        item_index.truncate(kept);
+        time.truncate(kept);
+        weight.truncate(kept);
+        let left_out = LeftOut { interactions, items: left_out.iter().filter(|left| **left).count(), users: silent };
+        let users = Vocabulary::from_sorted(present.iter().filter_map(|user| users.id(*user)))?;
+        Ok((Self { users: Arc::new(users), items, indptr: ends, item_index, time, weight }, left_out))
+    }
+
+    /// The older and the newer part: of each user's n events the newest ⌊n · share⌋ are in the second.
+    ///
+    /// `share` is taken into [0, 1]. This is the split of Amazon Personalize with the part left open there, which
+    /// events are held out, fixed as the newest.
+    #[must_use]
+    pub fn split_last_share(&self, share: f64) -> (Self, Self) {
+        // A product that rounding left a hair below a whole number still counts as that number.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
+        let newest = |events: usize| ((events as f64 * share.clamp(0.0, 1.0) + 1e-9) as usize).min(events);
+        self.split(|bounds| bounds.end - newest(bounds.len()))
+    }
+
+    /// Only the events of some users; the vocabularies stay.
+    pub(crate) fn of_users(&self, keep: impl Fn(usize) -> bool) -> Self {
+        self.select(|user| if keep(user) { self.indptr[user]..self.indptr[user + 1] } else { 0..0 })
+    }
+
+    /// The events before `time`, and those at `time` or later.
+    #[must_use]
+    pub fn split_at(&self, time: i64) -> (Self, Self) {
+        self.split(|bounds| bounds.start + self.time[bounds.clone()].partition_point(|at| *at < time))
+    }
+
+    /// Cuts every user's events at the position that `cut` gives.
+    fn split(&self, cut: impl Fn(std::ops::Range<usize>) -> usize) -> (Self, Self) {
+        let cuts: Vec<usize> = self.indptr.windows(2).map(|bounds| cut(bounds[0]..bounds[1])).collect();
+        let older = self.select(|user| self.indptr[user]..cuts[user]);
+        let newer = self.select(|user| cuts[user]..self.indptr[user + 1]);
+        (older, newer)
+    }
+
+    fn select(&self, range: impl Fn(usize) -> std::ops::Range<usize>) -> Self {
+        let users = self.indptr.len() - 1;
+        let mut indptr = Vec::with_capacity(users + 1);
+        indptr.push(0usize);
+        let mut events = 0;
+        for user in 0..users {
+            events += range(user).len();
+            indptr.push(events);
+        }
+        let (mut item_index, mut time) = (Vec::with_capacity(events), Vec::with_capacity(events));
+        let mut weight = Vec::with_capacity(events);
+        for user in 0..users {
+            item_index.extend_from_slice(&self.item_index[range(user)]);
+            time.extend_from_slice(&self.time[range(user)]);
+            weight.extend_from_slice(&self.weight[range(user)]);
+        }
+        Self { users: Arc::clone(&self.users), items: Arc::clone(&self.items), indptr, item_index, time, weight }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn ids(ids: &[&str]) -> Vocabulary {
+        Vocabulary::from_sorted(ids).unwrap()
+    }
+
+    /// ann: c at 5, a at 7, b at 7; bob: d at 1 and at 2; cy: nothing; di: b at 3.
+    fn log() -> Interactions {
+        let (users, items) = (ids(&["ann", "bob", "cy", "di"]), ids(&["a", "b", "c", "d", "e"]));
+        let (user_index, item_index) = (vec![3, 0, 0, 0, 1, 1], vec![1, 0, 1, 2, 3, 3]);
+        let weight = vec![6.0, 1.0, 2.0, 3.0, 4.0, 5.0];
+        Interactions::new(users, items, user_index, item_index, vec![3, 7, 7, 5, 1, 2], weight).unwrap()
+    }
+
+    #[test]
+    fn events_with_other_items_are_left_out_and_counted() {
+        let (kept, left) = log().onto_items(ids(&["0", "a", "bb", "c", "z"])).unwrap();
+        // Lost: both events with b, both with d; e has none to lose.
+        assert_eq!(left, LeftOut { interactions: 4, items: 2, users: 2 });
+        assert_eq!(kept.users().iter().collect::<Vec<_>>(), ["ann"]);
+        assert_eq!(kept.items().iter().collect::<Vec<_>>(), ["0", "a", "bb", "c", "z"]);
+        let ann = kept.history(0);
+        assert_eq!((ann.items, ann.times, ann.weights), (&[3, 1][..], &[5, 7][..], &[3.0, 1.0][..]));
+    }
+
+    #[test]
+    fn the_same_items_keep_every_event_and_only_drop_users_without_any() {
+        let (kept, left) = log().onto_items(ids(&["a", "b", "c", "d", "e"])).unwrap();
+        assert_eq!(left, LeftOut::default());
+        assert_eq!(kept.users().iter().collect::<Vec<_>>(), ["ann", "bob", "di"]);
+        for (new, old) in [(0, 0), (1, 1), (2, 3)] {
+            assert_eq!(kept.history(new), log().history(old));
+        }
+    }
+
+    #[test]
+    fn the_result_is_what_the_known_events_alone_give() {
+        let known = ids(&["b", "c", "x"]);
+        let alone = Interactions::new(
+            ids(&["ann", "di"]),
+            known.clone(),
+            vec![1, 0, 0],
+            vec![0, 0, 1],
+            vec![3, 7, 5],
+            vec![6.0, 2.0, 3.0],
+        );
+        let (kept, _) = log().onto_items(known).unwrap();
+        let alone = alone.unwrap();
+        assert_eq!((kept.len(), kept.time_range()), (3, Some((3, 7))));
+        assert_eq!(kept.pairs(None).unwrap(), alone.pairs(None).unwrap());
+        assert_eq!(kept.users(), alone.users());
+    }
+
+    #[test]
+    fn without_a_known_item_nothing_is_left() {
+        let (kept, left) = log().onto_items(ids(&["x"])).unwrap();
+        assert!(kept.is_empty() && kept.users().is_empty());
+        assert_eq!(left, LeftOut { interactions: 6, items: 4, users: 3 });
+    }
+}
