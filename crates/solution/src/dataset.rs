@@ -10,7 +10,7 @@ use item_affinity_storage::{InputFile, Location, Stores, list_parquet};
 
 use crate::compute::blocking;
 use crate::error::{Error, Result};
-use crate::job_key::{JobKey, pins};
+use crate::job_key::{JobKey, Parent, pins};
 use crate::model_card::EventFilter;
 use crate::observer::{Observer, Stage};
 use crate::tables::FORMAT_VERSION;
@@ -200,8 +200,16 @@ impl Dataset {
         }))
     }
 
-    /// The key of a training on these objects.
-    pub(crate) fn job_key(&self, pinned: &Pinned, recipe: &ItemAffinity) -> Result<String> {
+    /// Takes the rules by which interactions count from a version.
+    pub(crate) fn take_events(&mut self, of: &EventFilter) {
+        self.event_types.clone_from(&of.event_types);
+        self.event_value_threshold = of.event_value_threshold;
+        self.event_weights = of.event_weights.iter().map(|(name, weight)| (name.clone(), *weight)).collect();
+        self.value_as_weight = of.value_as_weight;
+    }
+
+    /// The key of a training on these objects, or of a refresh of a version that was trained.
+    pub(crate) fn job_key(&self, pinned: &Pinned, recipe: &ItemAffinity, parent: Option<Parent>) -> Result<String> {
         JobKey {
             format_version: FORMAT_VERSION,
             interactions: pins(&pinned.interactions),
@@ -211,7 +219,7 @@ impl Dataset {
             events: self.events(),
             timestamp_unit: self.timestamp_unit,
             attributes: [&self.attributes.include, &self.attributes.exclude].map(|names| in_one_order(names)),
-            parent: None,
+            parent,
             recipe,
         }
         .sha256()

@@ -5,7 +5,7 @@ use item_affinity_storage::ErrorKind;
 /// Result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// An error of training, loading or evaluating.
+/// An error of training, refreshing, loading or evaluating.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -71,6 +71,45 @@ pub enum Error {
         interactions: String,
     },
 
+    /// A refresh of a version that uses attributes of users: what they are worth is not kept, so that new users could
+    /// not get it.
+    #[error(
+        "ERR_REFRESH_USER_ATTRIBUTES: the version uses attributes of users ({columns}), which a refresh cannot give to \
+         new users; file={solution}; train again, or train once with --exclude-columns {columns} and refresh that"
+    )]
+    UserAttributes {
+        /// Their columns, comma-separated.
+        columns: String,
+        /// The version.
+        solution: String,
+    },
+
+    /// A refresh with data that end before those of the version.
+    #[error(
+        "ERR_REFRESH_OLDER_DATA: the interactions end at {newest}, those of the version at {known}; file={solution}; name \
+         the whole history up to now"
+    )]
+    Older {
+        /// The newest interaction that was given, in UTC.
+        newest: String,
+        /// The newest one that the version has seen, in UTC.
+        known: String,
+        /// The version.
+        solution: String,
+    },
+
+    /// A refresh with data of other items.
+    #[error(
+        "ERR_REFRESH_NO_KNOWN_ITEM: none of the {interactions} interactions is with an item of the version; \
+         file={solution}; check the item ids and --column item_id=, or train"
+    )]
+    NoKnownItem {
+        /// How many were read.
+        interactions: usize,
+        /// The version.
+        solution: String,
+    },
+
     /// Training gave numbers that no version may hold.
     #[error(
         "ERR_NOT_FINITE: {what} has values that are not finite numbers; raise regularization, or lower the event weights"
@@ -120,6 +159,7 @@ impl Error {
             Self::Model(error) => model_kind(error),
             Self::Reference { .. } | Self::NoSolutionLocation | Self::OutputInInput { .. } => ErrorKind::Usage,
             Self::Damaged { .. } | Self::Format { .. } | Self::NotFinite { .. } => ErrorKind::BadInput,
+            Self::UserAttributes { .. } | Self::Older { .. } | Self::NoKnownItem { .. } => ErrorKind::BadInput,
             Self::Threads { .. } => ErrorKind::Limit,
             // The same command may pass later. A caller that was signalled asks `is_cancelled` first.
             Self::Cancelled => ErrorKind::Storage,

@@ -14,14 +14,17 @@ use crate::error::{Error, Result};
 use crate::estimate::Estimate;
 use crate::model_card::{EventFilter, ModelCard, ScoreKind};
 use crate::observer::{Observer, Stage};
+use crate::refresh::{Changes, Refreshed};
 use crate::states::ids_sha256;
 use crate::tables::Table;
 use crate::tables::encode::StateTable;
 use crate::tables::pairs::PairTable;
 
 /// Everything that a solution version holds, before it is written.
-pub(crate) struct Trained {
+pub(crate) struct Computed {
     pub(crate) card: ModelCard,
+    /// What a refresh changed.
+    pub(crate) changes: Option<Changes>,
     interactions: Interactions,
     user_factors: Array2<f32>,
     item_factors: Array2<f32>,
@@ -46,7 +49,7 @@ pub(crate) struct Made {
     /// Columns of Items and of Users that are used.
     pub(crate) attributes: [Vec<String>; 2],
     pub(crate) evaluation: Option<TimeEvaluation>,
-    pub(crate) refreshed_from: Option<u64>,
+    pub(crate) refreshed: Option<Refreshed>,
 }
 
 /// Counts of the rows of one table, in their order.
@@ -58,7 +61,7 @@ struct Activity {
     last_interaction: Vec<i64>,
 }
 
-impl Trained {
+impl Computed {
     /// The rows of a table as they are written.
     pub(crate) fn table(&self, table: Table) -> StateTable<'_> {
         let (ids, factors, log_odds, activity) = match table {
@@ -109,7 +112,7 @@ pub(crate) fn train(
     side: Option<&SideInformation>,
     evaluate: Option<&TimeProtocol>,
     watch: &Watch<'_>,
-) -> Result<Trained> {
+) -> Result<Computed> {
     let mut observe = |iteration: Iteration| watch.iteration(&iteration);
     let evaluation = match evaluate {
         Some(protocol) => {
@@ -151,22 +154,24 @@ pub(crate) fn train(
         side: choice,
         attributes,
         evaluation,
-        refreshed_from: None,
+        refreshed: None,
     };
     made.finish(watch)
 }
 
 impl Made {
     /// Everything that a version holds of it.
-    pub(crate) fn finish(self, watch: &Watch<'_>) -> Result<Trained> {
+    pub(crate) fn finish(self, watch: &Watch<'_>) -> Result<Computed> {
         let Self { recipe, events, interactions, clock, factors, propensity, log_odds, histories, .. } = self;
         let [item_attributes, user_attributes] = self.attributes;
         finite(&factors, &log_odds)?;
         watch.check()?;
         let pairs = PairTable::new(&log_odds.repeat, &histories);
-        let (item_activity, user_activity) = activity(&interactions, &pairs);
+        let before = self.refreshed.as_ref().map(|refreshed| refreshed.last_interaction.as_slice());
+        let (item_activity, user_activity) = activity(&interactions, &pairs, before);
         let (format, format_version) = ModelCard::current_format();
-        let (first_interaction, last_interaction) = interactions.time_range().unwrap_or((clock.as_of, clock.as_of));
+        let times = self.refreshed.as_ref().map(|refreshed| refreshed.times).or_else(|| interactions.time_range());
+        let (first_interaction, last_interaction) = times.unwrap_or((clock.as_of, clock.as_of));
         let warnings = propensity.warnings();
         warnings.iter().for_each(|warning| watch.observer.warning(warning));
         let card = ModelCard {
@@ -194,14 +199,15 @@ impl Made {
             user_attributes,
             metrics: self.evaluation.as_ref().map(metrics).unwrap_or_default(),
             evaluation: self.evaluation,
-            refreshed_from: self.refreshed_from,
+            refreshed_from: self.refreshed.as_ref().map(|refreshed| refreshed.trained),
             item_ids_sha256: ids_sha256(interactions.items()),
             user_ids_sha256: ids_sha256(interactions.users()),
         };
         let Factors { user_factors, item_factors, .. } = factors;
         let LogOdds { users: user_log_odds, items: item_log_odds, .. } = log_odds;
-        Ok(Trained {
+        Ok(Computed {
             card,
+            changes: self.refreshed.map(|refreshed| refreshed.changes),
             interactions,
             user_factors,
             item_factors,
@@ -268,7 +274,8 @@ fn finite(factors: &Factors, log_odds: &LogOdds) -> Result<()> {
     Err(Error::NotFinite { what })
 }
 
-fn activity(interactions: &Interactions, pairs: &PairTable) -> (Activity, Activity) {
+/// Counts and newest events by item and by user; an item without an event keeps the time that it had before.
+fn activity(interactions: &Interactions, pairs: &PairTable, before: Option<&[i64]>) -> (Activity, Activity) {
     let items = interactions.items().len();
     let mut item_interactions = vec![0i64; items];
     let mut item_last = vec![i64::MIN; items];
@@ -282,6 +289,11 @@ fn activity(interactions: &Interactions, pairs: &PairTable) -> (Activity, Activi
         }
         user_interactions.push(count(history.items.len()));
         user_last.push(history.times.last().copied().unwrap_or_default());
+    }
+    for ((last, count), before) in item_last.iter_mut().zip(&item_interactions).zip(before.unwrap_or_default()) {
+        if *count == 0 {
+            *last = *before;
+        }
     }
     let users = pairs.users_by_item().map(count).collect();
     (

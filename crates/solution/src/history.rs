@@ -12,6 +12,7 @@ use crate::dataset::Pinned;
 use crate::error::{Error, Result};
 use crate::files::commit_path;
 use crate::model_card::{EventFilter, ModelCard, known_settings};
+use crate::refresh::Changes;
 use crate::tables::{FORMAT, schemas};
 
 /// Commits asked for at once.
@@ -49,10 +50,12 @@ pub struct VersionSummary {
     pub hidden_dimension: usize,
     /// The recipe, with every setting.
     pub recipe: ItemAffinity,
-    /// Objective after the last iteration.
+    /// Objective after the last iteration; none for a refresh.
     pub loss: Option<f64>,
     /// Measures of quality, by name.
     pub metrics: BTreeMap<String, f64>,
+    /// The version that was trained, of which this one has the item factors and coefficients; none for a training.
+    pub refreshed_from: Option<u64>,
 }
 
 /// What the commit of a solution version says beyond files and counts, so that its history needs no other file.
@@ -67,6 +70,8 @@ struct Details {
     loss: Option<f64>,
     #[serde(default)]
     metrics: BTreeMap<String, f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    refreshed_from: Option<u64>,
 }
 
 /// Lists the kept versions at a location, oldest first.
@@ -112,11 +117,18 @@ fn summary(commit: Commit) -> Result<VersionSummary> {
         recipe: details.recipe,
         loss: details.loss,
         metrics: details.metrics,
+        refreshed_from: details.refreshed_from,
     })
 }
 
-/// What a training says about the version that it commits.
-pub(crate) fn commit_body(job_key: String, pinned: &Pinned, rows: &RowCounts, card: &ModelCard) -> Result<CommitBody> {
+/// What a job says about the version that it commits.
+pub(crate) fn commit_body(
+    job_key: String,
+    pinned: &Pinned,
+    rows: &RowCounts,
+    card: &ModelCard,
+    changes: Option<&Changes>,
+) -> Result<CommitBody> {
     let details = Details {
         format: FORMAT.to_owned(),
         recipe: card.recipe.clone(),
@@ -124,6 +136,7 @@ pub(crate) fn commit_body(job_key: String, pinned: &Pinned, rows: &RowCounts, ca
         as_of: card.as_of,
         loss: card.loss.last().copied(),
         metrics: card.metrics.clone(),
+        refreshed_from: card.refreshed_from,
     };
     let mut counts = BTreeMap::from([
         ("users".to_owned(), card.users),
@@ -133,6 +146,7 @@ pub(crate) fn commit_body(job_key: String, pinned: &Pinned, rows: &RowCounts, ca
         ("rows".to_owned(), rows.rows),
     ]);
     counts.extend(rows.rejected.iter().map(|(reason, rejected)| (format!("rejected_{reason}"), rejected.count)));
+    counts.extend(changes.iter().flat_map(|changes| changes.counts()));
     let inputs = [&pinned.interactions, &pinned.items, &pinned.users];
     Ok(CommitBody {
         job_key,

@@ -1,4 +1,4 @@
-//! The key that tells whether a training was done already.
+//! The key that tells whether a training or a refresh was done already.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::model_card::EventFilter;
 use crate::states::hex;
 
-/// Everything that decides what a training gives; hashed as JSON with its fields in this order.
+/// Everything that decides what a training or a refresh gives; hashed as JSON with its fields in this order.
 #[derive(Serialize)]
 pub(crate) struct JobKey<'a> {
     pub(crate) format_version: &'static str,
@@ -24,13 +24,13 @@ pub(crate) struct JobKey<'a> {
     pub(crate) timestamp_unit: Option<TimestampUnit>,
     /// Names of included and of excluded columns.
     pub(crate) attributes: [Vec<String>; 2],
-    /// The version that a refresh takes over; none for a training.
+    /// The version that was trained, for a refresh; none for a training.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) parent: Option<Parent>,
     pub(crate) recipe: &'a ItemAffinity,
 }
 
-/// The version that a refresh takes factors and coefficients from, by what they were trained on.
+/// The version that was trained, of which a refresh has the item factors and coefficients.
 #[derive(Serialize, PartialEq)]
 pub(crate) struct Parent {
     pub(crate) version: u64,

@@ -1,4 +1,4 @@
-//! Trained solution versions: train, open and evaluate them.
+//! Trained solution versions: train, refresh, open and evaluate them.
 //!
 //! ```no_run
 //! use item_affinity_solution::{SolutionVersion, TrainingJob};
@@ -41,8 +41,11 @@ mod history;
 mod job_key;
 mod load;
 mod model_card;
+mod moment;
+mod next_version;
 mod observer;
 mod reference;
+mod refresh;
 mod states;
 mod tables;
 mod train;
@@ -54,9 +57,12 @@ pub use error::{Error, Result};
 pub use evaluate::{EvaluationJob, EvaluationReport, Protocol};
 pub use history::{VersionSummary, versions};
 pub use model_card::{EventFilter, ModelCard, ScoreKind};
+pub use moment::moment;
+pub use next_version::PhaseSeconds;
 pub use observer::{Observer, Silent, Stage};
 pub use reference::SolutionRef;
+pub use refresh::{Changes, RefreshJob, RefreshReport};
 pub use tables::pairs::pairs_schema;
 pub use tables::{FORMAT, FORMAT_VERSION, factor_values, item_states_schema, user_states_schema};
-pub use train::{PhaseSeconds, TrainingJob, TrainingReport};
+pub use train::{TrainingJob, TrainingReport};
 pub use version::{ItemHistory, ItemStates, PairPart, SolutionVersion, UserPart, UserStates};

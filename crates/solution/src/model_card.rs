@@ -55,19 +55,19 @@ pub struct ModelCard {
     pub as_of: i64,
     /// Seconds that scores look ahead.
     pub horizon_seconds: i64,
-    /// Time of the oldest interaction, in epoch seconds.
+    /// Time of the oldest interaction that was read, in epoch seconds.
     pub first_interaction: i64,
-    /// Time of the newest interaction, in epoch seconds.
+    /// Time of the newest one, in epoch seconds; a refresh may have left out what it is with.
     pub last_interaction: i64,
     /// Users, each with a state.
     pub users: u64,
     /// Items, each with a state.
     pub items: u64,
-    /// Interactions that were trained on.
+    /// Interactions that the states come from.
     pub interactions: u64,
     /// Distinct user-item pairs among them.
     pub pairs: u64,
-    /// Objective after each iteration.
+    /// Objective after each iteration; empty for a refresh, which fits nothing.
     pub loss: Vec<f64>,
     /// How affinities and histories become probabilities.
     pub propensity: Propensity,
@@ -90,7 +90,7 @@ pub struct ModelCard {
     /// Quality on the newest tenth of the events, by a model of the rest; none unless it was asked for.
     #[serde(default)]
     pub evaluation: Option<TimeEvaluation>,
-    /// The version whose factors and coefficients a refresh took over; none for a training.
+    /// The version that was trained, of which a refresh has the item factors and coefficients; none for a training.
     #[serde(default)]
     pub refreshed_from: Option<u64>,
     /// Measures of quality, by name; empty until something was measured.

@@ -11,7 +11,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::dataset::Dataset;
 use crate::model_card::ModelCard;
-use crate::observer::{Observer, Silent};
+use crate::next_version::{Job, PhaseSeconds};
+use crate::observer::Observer;
 use crate::reference::SolutionRef;
 
 /// Trains a solution version: reads Interactions, fits the factors, and commits them as the next version.
@@ -33,16 +34,10 @@ use crate::reference::SolutionRef;
 /// ```
 #[must_use = "a job does nothing until it is run"]
 pub struct TrainingJob {
-    dataset: Dataset,
-    allow_small_data: bool,
+    job: Job,
     recipe: ItemAffinity,
     solution: Option<String>,
-    stores: Option<Stores>,
-    force: bool,
     evaluate: Option<TimeProtocol>,
-    observer: Arc<dyn Observer>,
-    cancellation: CancellationToken,
-    threads: Option<usize>,
 }
 
 /// What a training did.
@@ -63,18 +58,6 @@ pub struct TrainingReport {
     pub seconds: PhaseSeconds,
 }
 
-/// Wall-clock seconds of the phases of a training.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-#[non_exhaustive]
-pub struct PhaseSeconds {
-    /// Reading the data and judging it.
-    pub read: f64,
-    /// Fitting the factors.
-    pub fit: f64,
-    /// Writing the files and committing them.
-    pub write: f64,
-}
-
 impl TrainingJob {
     /// A job over the interactions of a file, a folder or a glob.
     pub fn new(interactions: impl Into<String>) -> Self {
@@ -83,71 +66,60 @@ impl TrainingJob {
 
     /// A job over data that is described elsewhere.
     pub fn of(dataset: Dataset) -> Self {
-        Self {
-            dataset,
-            allow_small_data: false,
-            recipe: ItemAffinity::default(),
-            solution: None,
-            stores: None,
-            force: false,
-            evaluate: None,
-            observer: Arc::new(Silent),
-            cancellation: CancellationToken::new(),
-            threads: None,
-        }
+        Self { job: Job::of(dataset), recipe: ItemAffinity::default(), solution: None, evaluate: None }
     }
 
     /// Adds the interactions of another location.
     pub fn interactions(mut self, location: impl Into<String>) -> Self {
-        self.dataset.interactions.push(location.into());
+        self.job.dataset.interactions.push(location.into());
         self
     }
 
     /// Adds the items of a location; their attributes are used if they help.
     pub fn items(mut self, location: impl Into<String>) -> Self {
-        self.dataset.items.push(location.into());
+        self.job.dataset.items.push(location.into());
         self
     }
 
     /// Adds the users of a location; their attributes are used if they help.
     pub fn users(mut self, location: impl Into<String>) -> Self {
-        self.dataset.users.push(location.into());
+        self.job.dataset.users.push(location.into());
         self
     }
 
     /// Says which columns go by other names.
     pub fn columns(mut self, columns: ColumnMapping) -> Self {
-        self.dataset.columns = columns;
+        self.job.dataset.columns = columns;
         self
     }
 
     /// Trains only on these event types.
     pub fn event_types<T: Into<String>>(mut self, types: impl IntoIterator<Item = T>) -> Self {
-        self.dataset.event_types = types.into_iter().map(Into::into).collect();
+        self.job.dataset.event_types = types.into_iter().map(Into::into).collect();
         self
     }
 
     /// Trains only on interactions with at least this EVENT_VALUE.
     pub fn event_value_threshold(mut self, threshold: Option<f64>) -> Self {
-        self.dataset.event_value_threshold = threshold;
+        self.job.dataset.event_value_threshold = threshold;
         self
     }
 
     /// Weighs interactions by their event type; a type that is not named weighs 1.
     pub fn event_weights<T: Into<String>>(mut self, weights: impl IntoIterator<Item = (T, f32)>) -> Self {
-        self.dataset.event_weights = weights.into_iter().map(|(name, weight)| (name.into(), weight)).collect();
+        self.job.dataset.event_weights = weights.into_iter().map(|(name, weight)| (name.into(), weight)).collect();
         self
     }
 
     /// Sets the share of rows that may be unusable before the job stops.
     pub fn max_bad_row_share(mut self, share: f64) -> Self {
-        self.dataset.max_bad_row_share = Some(share);
+        self.job.dataset.max_bad_row_share = Some(share);
         self
     }
 
     /// Turns refusals of too little data into warnings.
     pub fn allow_small_data(mut self, allow: bool) -> Self {
-        self.allow_small_data = allow;
+        self.job.allow_small_data = allow;
         self
     }
 
@@ -171,19 +143,19 @@ impl TrainingJob {
 
     /// Sets the object stores; without them they come from the environment.
     pub fn stores(mut self, stores: Stores) -> Self {
-        self.stores = Some(stores);
+        self.job.stores = Some(stores);
         self
     }
 
     /// Trains even when the newest version was made by the same job.
     pub fn force(mut self, force: bool) -> Self {
-        self.force = force;
+        self.job.force = force;
         self
     }
 
     /// Selects the columns of Items and Users that are attributes.
     pub fn attributes(mut self, selection: AttributeSelection) -> Self {
-        self.dataset.attributes = selection;
+        self.job.dataset.attributes = selection;
         self
     }
 
@@ -196,19 +168,19 @@ impl TrainingJob {
 
     /// Sets who watches.
     pub fn observer(mut self, observer: Arc<dyn Observer>) -> Self {
-        self.observer = observer;
+        self.job.observer = observer;
         self
     }
 
     /// Sets the token that stops the job: between two half-steps of the fit, and between two files.
     pub fn cancellation(mut self, cancellation: CancellationToken) -> Self {
-        self.cancellation = cancellation;
+        self.job.cancellation = cancellation;
         self
     }
 
     /// Sets the threads of the fit; `None` is one per core. The result does not depend on it.
     pub fn threads(mut self, threads: Option<usize>) -> Self {
-        self.threads = threads;
+        self.job.threads = threads;
         self
     }
 }

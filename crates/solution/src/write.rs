@@ -9,7 +9,7 @@ use item_affinity_storage::Run;
 
 use crate::compute::blocking;
 use crate::error::{Error, Result};
-use crate::fit::{Trained, Watch};
+use crate::fit::{Computed, Watch};
 use crate::observer::Stage;
 use crate::tables::{MODEL_CARD, Table, pairs};
 
@@ -20,22 +20,22 @@ const PARTS_AT_ONCE: usize = 2;
 ///
 /// # Cost
 /// Two parts in memory at a time, beside the model.
-pub(crate) async fn write(run: &Run, trained: &Arc<Trained>, watch: &Watch<'_>) -> Result<()> {
+pub(crate) async fn write(run: &Run, computed: &Arc<Computed>, watch: &Watch<'_>) -> Result<()> {
     let states = [Table::Items, Table::Users].into_iter().flat_map(|table| {
-        let parts = trained.table(table).parts().into_iter().enumerate();
+        let parts = computed.table(table).parts().into_iter().enumerate();
         parts.map(move |(part, rows)| (Some(table), table.part_name(part), rows))
     });
-    let pairs = trained.pairs.parts().into_iter().enumerate().map(|(part, rows)| (None, pairs::part_name(part), rows));
+    let pairs = computed.pairs.parts().into_iter().enumerate().map(|(part, rows)| (None, pairs::part_name(part), rows));
     let parts: Vec<_> = states.chain(pairs).collect();
     let files = parts.len() as u64 + 1;
     watch.observer.stage(Stage::new("writing the solution version", "files", Some(files)));
     let put = |(table, name, rows): (Option<Table>, String, Range<usize>)| async move {
         watch.check()?;
         let count = rows.len() as u64;
-        let trained = Arc::clone(trained);
+        let computed = Arc::clone(computed);
         let encode = move || match table {
-            Some(table) => trained.table(table).encode(rows),
-            None => trained.pairs.encode(rows),
+            Some(table) => computed.table(table).encode(rows),
+            None => computed.pairs.encode(rows),
         };
         let bytes = blocking("encoding states", encode).await??;
         run.put(&name, bytes, Some(count)).await?;
@@ -48,7 +48,7 @@ pub(crate) async fn write(run: &Run, trained: &Arc<Trained>, watch: &Watch<'_>) 
         watch.observer.advance(written, Some(files));
     }
     watch.check()?;
-    let card = trained.card.to_json().map_err(Error::encode)?;
+    let card = computed.card.to_json().map_err(Error::encode)?;
     run.put(MODEL_CARD, Bytes::from(card), None).await?;
     watch.observer.advance(files, Some(files));
     Ok(())

@@ -104,7 +104,7 @@ async fn training_again_repairs_a_damaged_version_of_the_same_job() {
 }
 
 /// A version with changed files, committed by all rules: what somebody else's program could have written.
-async fn forge(change: impl FnOnce(&mut BTreeMap<String, (Bytes, Option<u64>)>)) -> Stores {
+pub(crate) async fn forge(change: impl FnOnce(&mut BTreeMap<String, (Bytes, Option<u64>)>)) -> Stores {
     let stores = small_data().await;
     trained(&stores).await;
     let location = Location::parse("memory:///affinity").unwrap();

@@ -250,9 +250,9 @@ async fn a_dropped_job_stops_its_threads() {
 
 /// Keeps notes and warnings.
 #[derive(Default)]
-struct Listens {
-    notes: Mutex<Vec<String>>,
-    warnings: Mutex<Vec<String>>,
+pub(crate) struct Listens {
+    pub(crate) notes: Mutex<Vec<String>>,
+    pub(crate) warnings: Mutex<Vec<String>>,
 }
 
 impl Observer for Listens {

@@ -13,5 +13,6 @@ mod damage;
 mod evaluation;
 mod jobs;
 mod planted;
+mod refresh;
 mod same_bytes;
 mod train_and_open;

@@ -1,0 +1,113 @@
+//! From a version and newer interactions to the numbers of the next version. Never on the async runtime.
+
+use item_affinity_model::{Clock, Factors, Interactions, LeftOut, UsersNow, Vocabulary, fold_in_users};
+
+use super::Changes;
+use crate::error::{Error, Result};
+use crate::fit::{Computed, Made, Watch};
+use crate::model_card::ModelCard;
+use crate::moment::moment;
+use crate::observer::Stage;
+use crate::version::ItemStates;
+
+/// The version that is refreshed.
+pub(super) struct Old {
+    /// Where it is, with its number.
+    pub(super) location: String,
+    pub(super) version: u64,
+    /// The version that was trained: itself, or what it was refreshed from.
+    pub(super) trained: u64,
+    pub(super) card: ModelCard,
+    pub(super) items: ItemStates,
+    pub(super) users: Vocabulary,
+}
+
+/// What a refresh knows beside the numbers.
+pub(crate) struct Refreshed {
+    /// The version that was trained.
+    pub(crate) trained: u64,
+    /// Epoch seconds of the oldest and of the newest interaction, items that are left out included.
+    pub(crate) times: (i64, i64),
+    /// By item: epoch seconds of the newest interaction that the old version has seen.
+    pub(crate) last_interaction: Vec<i64>,
+    pub(crate) changes: Changes,
+}
+
+/// Gives every user a state, on the threads of the current rayon pool.
+pub(super) fn fold_in(old: Old, interactions: Interactions, watch: &Watch<'_>) -> Result<Computed> {
+    let Old { location, version, trained, card, items, users } = old;
+    let clock = Clock::of(&interactions, Some(card.horizon_seconds));
+    let (Some(times), Some(clock)) = (interactions.time_range(), clock) else {
+        return Err(Error::NoKnownItem { interactions: 0, solution: location });
+    };
+    if times.1 < card.last_interaction {
+        let (newest, known) = (moment(times.1), moment(card.last_interaction));
+        return Err(Error::Older { newest, known, solution: location });
+    }
+    let read = interactions.len();
+    watch.observer.stage(Stage::new("folding in users", "users", None));
+    let (interactions, left_out) = interactions.onto_items(items.ids)?;
+    if interactions.is_empty() {
+        return Err(Error::NoKnownItem { interactions: read, solution: location });
+    }
+    let changes = changes(version, &left_out, &users, interactions.users());
+    say(&changes, users.len() as u64, watch);
+    watch.check()?;
+    let (factors, as_of) = (items.factors.view(), clock.as_of);
+    let now = fold_in_users(&card.recipe, &card.propensity, factors, &interactions, None, as_of)?;
+    let folded = interactions.users().len() as u64;
+    watch.observer.advance(folded, Some(folded));
+    let UsersNow { user_factors, log_odds, histories } = now;
+    let made = Made {
+        recipe: card.recipe,
+        events: card.events,
+        interactions,
+        clock,
+        // The losses are those of the training; nothing was fitted here.
+        factors: Factors {
+            user_factors,
+            item_factors: items.factors,
+            loss: Vec::new(),
+            item_weights: None,
+            user_weights: None,
+        },
+        propensity: card.propensity,
+        log_odds,
+        histories,
+        side: card.side,
+        attributes: [card.item_attributes, card.user_attributes],
+        // It was measured with other user states.
+        evaluation: None,
+        refreshed: Some(Refreshed { trained, times, last_interaction: items.last_interaction, changes }),
+    };
+    made.finish(watch)
+}
+
+fn changes(from: u64, left_out: &LeftOut, before: &Vocabulary, now: &Vocabulary) -> Changes {
+    let stayed = now.iter().filter(|id| before.index_of(id).is_some()).count();
+    Changes {
+        from,
+        new_users: (now.len() - stayed) as u64,
+        gone_users: (before.len() - stayed) as u64,
+        left_out_interactions: left_out.interactions as u64,
+        left_out_items: left_out.items as u64,
+        left_out_users: left_out.users as u64,
+    }
+}
+
+/// Tells what is left out, and what looks as if the data were not the whole history.
+fn say(changes: &Changes, users_before: u64, watch: &Watch<'_>) {
+    let Changes { from, gone_users, left_out_interactions, left_out_items, .. } = changes;
+    if *left_out_interactions > 0 {
+        watch.observer.note(&format!(
+            "{left_out_interactions} interactions with {left_out_items} items that version {from} does not know are \
+             left out; train to take them in"
+        ));
+    }
+    if gone_users.saturating_mul(2) > users_before {
+        watch.observer.warning(&format!(
+            "{gone_users} of the {users_before} users of version {from} have no interactions in these data: a refresh \
+             reads the whole history, not only what is new"
+        ));
+    }
+}

@@ -1,0 +1,85 @@
+//! What a refresh job does, step by step.
+
+use item_affinity_storage::Stores;
+
+use super::fold::{Old, fold_in};
+use super::{RefreshJob, RefreshReport};
+use crate::dataset::Pinned;
+use crate::error::{Error, Result};
+use crate::files::VersionReader;
+use crate::job_key::Parent;
+use crate::model_card::ModelCard;
+use crate::next_version::Outcome;
+use crate::reference::SolutionRef;
+use crate::version::SolutionVersion;
+
+impl RefreshJob {
+    /// Folds the users in and commits the next version of the solution.
+    ///
+    /// Nothing is visible before the commit. On an error or a cancellation nothing is committed and the files of the
+    /// run are removed as far as possible; when the future is dropped, the files are left to garbage collection.
+    ///
+    /// # Errors
+    /// [`Error::UserAttributes`] for a version that uses attributes of users; [`Error::Older`] and
+    /// [`Error::NoKnownItem`] for data that do not fit to the version; [`Error::OutputInInput`]; [`Error::Ingest`] for
+    /// data that cannot be used or is too little; [`Error::Storage`] for anything about locations, reading and writing,
+    /// with the kind `Conflict` when another job commits a version in the meantime; [`Error::Damaged`];
+    /// [`Error::Cancelled`].
+    ///
+    /// # Cost
+    /// Reading the interactions and the states of the version, one half-step of the fit over all users, and pairs with
+    /// history × (hidden_dimension + 200) multiply-adds. In memory: the interactions, 24 bytes a pair, and the factors.
+    pub async fn run(self) -> Result<RefreshReport> {
+        let Self { solution, mut job } = self;
+        let reference = SolutionRef::parse(&solution)?;
+        let place = job.place(&reference.location)?;
+        // The commit goes right after this one: what comes in between may have other factors.
+        let newest = job.or_cancelled(async { Ok(place.versions.resolve(None).await?) }).await?.version;
+        let from = SolutionRef { version: Some(reference.version.unwrap_or(newest)), ..reference };
+        let reader = VersionReader::open(&place.stores, &from).await?;
+        let card = reader.card(&reader.files()?.card).await?;
+        refuse_user_attributes(&card, &from)?;
+        job.dataset.take_events(&card.events);
+
+        let pinned = job.pin(&place).await?;
+        let trained = card.refreshed_from.unwrap_or(reader.commit.version);
+        let key = |pinned: &Pinned| {
+            // The version that was trained, not the one that is refreshed: a refresh after a refresh is the same job.
+            let parent = Parent { version: trained, item_ids_sha256: card.item_ids_sha256.clone() };
+            job.dataset.job_key(pinned, &card.recipe, Some(parent))
+        };
+        if let Some(done) = job.already_done(&place, &key(&pinned)?, |_| true).await? {
+            return Ok(done.into());
+        }
+        let old = job.or_cancelled(open(&place.stores, &from, trained)).await?;
+        let folded = job.make(&place, pinned, &key, Some(newest), move |data, watch| {
+            fold_in(old, data.ingested.interactions, watch)
+        });
+        Ok(folded.await?.into())
+    }
+}
+
+/// Reads what a refresh needs of the version: its items, and who its users are.
+async fn open(stores: &Stores, from: &SolutionRef, trained: u64) -> Result<Old> {
+    let version = SolutionVersion::open(stores, from).await?;
+    // Their factors go again before the interactions come.
+    let users = version.user_states(stores).await?.ids;
+    let SolutionVersion { reference, commit, model, items, .. } = version;
+    Ok(Old { location: reference.to_string(), version: commit.version, trained, card: model, items, users })
+}
+
+/// What attributes of users are worth is not in the version, so that new users could not get it.
+fn refuse_user_attributes(card: &ModelCard, from: &SolutionRef) -> Result<()> {
+    let used = card.side.users.as_ref().is_some_and(|decision| decision.used);
+    match used || !card.user_attributes.is_empty() {
+        true => Err(Error::UserAttributes { columns: card.user_attributes.join(","), solution: from.to_string() }),
+        false => Ok(()),
+    }
+}
+
+impl From<Outcome> for RefreshReport {
+    fn from(of: Outcome) -> Self {
+        let Outcome { solution, version, already_done, data, model, changes, seconds } = of;
+        Self { solution, version, already_done, data, model, changes, seconds }
+    }
+}
