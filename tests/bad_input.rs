@@ -286,6 +286,53 @@ fn a_damaged_solution_is_refused_by_the_name_of_the_file() {
 }
 
 #[test]
+fn data_that_do_not_fit_to_the_version_are_refused_by_a_refresh_which_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    write(&path("good.parquet"), good());
+    let target = path("solution");
+    assert_eq!(train(&path("good.parquet"), &target, &[]).code, 0);
+    let before = files_below(&target);
+    let older = Int64Array::from_iter_values((0..ROWS).map(|n| 1_700_000_000 + n * 60));
+    let refresh = |solution: &Path, more: &[&str]| {
+        let (solution, interactions) = (solution.display().to_string(), path("case.parquet").display().to_string());
+        let arguments = ["refresh", "--quiet", "--solution", &solution, "--interactions", &interactions];
+        cli(arguments.iter().copied().chain(more.iter().copied()))
+    };
+    for (name, columns, code, says) in [
+        (
+            "older data",
+            replaced("timestamp", Arc::new(older)),
+            3,
+            &["ERR_REFRESH_OLDER_DATA: ", "2023-11-17 16:52:20", "2026-01-03 18:39:00", "solution@1"][..],
+        ),
+        (
+            "items of another shop",
+            replaced("item_id", texts(|n| Some(format!("other-{}", n % 50)))),
+            3,
+            &["ERR_REFRESH_NO_KNOWN_ITEM: ", "4000", "--column item_id="],
+        ),
+        // The threshold of the training needs the values.
+        ("no values", without("event_value"), 3, &["ERR_SCHEMA: ", "EVENT_VALUE"]),
+        ("few rows", good().into_iter().map(|(n, c)| (n, c.slice(ROWS as usize - 900, 900))).collect(), 3, &["1000"]),
+    ] {
+        write(&path("case.parquet"), columns);
+        let ended = refresh(&target, &[]);
+        assert_one_line(&ended, code, says, name);
+        assert!(!ended.stderr.contains("user-"), "{name}: a user id in {}", ended.stderr);
+        assert_eq!(files_below(&target), before, "{name}");
+    }
+    write(&path("case.parquet"), good());
+    assert_one_line(&refresh(&path("nowhere"), &[]), 3, &["ERR_NO_VERSION: ", "nowhere"], "no solution");
+    let attributes = refresh(Path::new(solution()), &[]);
+    let says = ["ERR_REFRESH_USER_ATTRIBUTES: ", "--exclude-columns country,interest", "train again"];
+    assert_one_line(&attributes, 3, &says, "attributes of users");
+    let settings = refresh(&target, &["--event-type", "view"]);
+    assert_eq!((settings.code, settings.stdout.as_str()), (2, ""), "{settings:?}");
+    assert_eq!(refresh(&target, &[]).code, 0);
+}
+
+#[test]
 fn wrong_sql_arguments_say_what_to_write_instead() {
     for (query, says) in [
         ("SELECT * FROM item_affinity_segments()", "(items [, num_results])"),

@@ -16,6 +16,7 @@ mod common;
 mod examples;
 mod pipeline;
 mod readme;
+mod refresh;
 mod slt;
 mod sql_scripts;
 mod tidy;

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{Float32Type, Int32Type};
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use item_affinity_job::{BatchSegmentJob, ItemList, TrainingJob};
-use item_affinity_solution::SolutionVersion;
+use item_affinity_job::{BatchSegmentJob, ItemList, RefreshJob, TrainingJob};
+use item_affinity_solution::{SolutionRef, SolutionVersion};
 use item_affinity_storage::{Artifact, Location, Stores, Versions};
 
 use crate::common::{Ended, S3Server, csv_rows, data, item_affinity, run};
@@ -27,8 +27,9 @@ fn rows_of(batch: &RecordBatch) -> Vec<Row> {
         .collect()
 }
 
-/// Trains and ranks through the Rust API below `lake`, and reads the committed rows back.
-async fn train_and_segment(stores: &Stores, lake: &str) -> Vec<Row> {
+/// Trains, refreshes and ranks through the Rust API below `lake`, and reads the committed rows back: those of the trained
+/// version, then those of the refreshed one.
+async fn train_and_segment(stores: &Stores, lake: &str) -> [Vec<Row>; 2] {
     let trained = TrainingJob::new(data("interactions.parquet"))
         .hidden_dimension(32)
         .solution(format!("{lake}/solution"))
@@ -36,16 +37,25 @@ async fn train_and_segment(stores: &Stores, lake: &str) -> Vec<Row> {
         .run()
         .await
         .unwrap();
-    let version = Arc::new(SolutionVersion::open(stores, &trained.solution).await.unwrap());
+    let refreshed = RefreshJob::new(format!("{lake}/solution")).interactions(data("interactions.parquet"));
+    let refreshed = refreshed.stores(stores.clone()).run().await.unwrap();
+    assert_eq!((trained.version, refreshed.version), (1, 2));
+    let trained = segment(stores, &trained.solution, &format!("{lake}/segments")).await;
+    [trained, segment(stores, &refreshed.solution, &format!("{lake}/refreshed")).await]
+}
+
+/// Ranks and reads the committed rows back.
+async fn segment(stores: &Stores, solution: &SolutionRef, output: &str) -> Vec<Row> {
+    let version = Arc::new(SolutionVersion::open(stores, solution).await.unwrap());
     let report = BatchSegmentJob::of(version, ItemList::from_ids(ITEMS))
         .num_results(20)
-        .output(&format!("{lake}/segments"))
+        .output(output)
         .stores(stores.clone())
         .run()
         .await
         .unwrap();
     assert_eq!((report.asked, report.ok, report.rows), (3, 3, 60));
-    let output = Location::parse(&format!("{lake}/segments")).unwrap();
+    let output = Location::parse(output).unwrap();
     let versions = Versions::new(stores, output, Artifact::Segments).unwrap();
     let commit = versions.latest().await.unwrap().unwrap();
     let mut rows = Vec::new();
@@ -63,9 +73,11 @@ async fn memory_and_local_disk_give_the_same_segments() {
     let in_memory = train_and_segment(&Stores::in_memory(), "memory:///lake").await;
     let folder = tempfile::tempdir().unwrap();
     let on_disk = train_and_segment(&Stores::from_env(), &folder.path().display().to_string()).await;
-    assert_eq!(in_memory.len(), 60);
     assert_eq!(in_memory, on_disk);
-    assert!(in_memory.is_sorted_by(|a, b| (&a.0, a.1) < (&b.0, b.1)));
+    for rows in in_memory {
+        assert_eq!(rows.len(), 60);
+        assert!(rows.is_sorted_by(|a, b| (&a.0, a.1) < (&b.0, b.1)));
+    }
 }
 
 #[test]
@@ -125,17 +137,26 @@ fn s3_gives_the_same_segments_through_the_command_line() {
     let on_s3 = csv_rows(&succeed(&["sql", "--format", "csv", "-c", &read]).stdout);
     let query =
         "SELECT * FROM item_affinity_segments(['CAMPING-03', 'COFFEE-01', 'MUSIC-05'], 20) ORDER BY item_id, rank";
-    let by_sql = csv_rows(
-        &succeed(&["sql", "--solution-version", "s3://lake/solutions/affinity", "--format", "csv", "-c", query]).stdout,
-    );
-    assert_eq!(on_s3, by_sql);
+    let by_sql = |version: &str| {
+        csv_rows(&succeed(&["sql", "--solution-version", version, "--format", "csv", "-c", query]).stdout)
+    };
+    assert_eq!(on_s3, by_sql("s3://lake/solutions/affinity"));
+
+    let refresh =
+        ["refresh", "--solution", "s3://lake/solutions/affinity", "--interactions", "s3://lake/interactions/"];
+    let refreshed = succeed(&refresh);
+    assert!(refreshed.stdout.contains("committed version 2 of s3://lake/solutions/affinity"), "{}", refreshed.stdout);
+    assert!(succeed(&refresh).stdout.contains("already done as version 2"));
+    let refreshed = by_sql("s3://lake/solutions/affinity@2");
 
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let in_memory = runtime.block_on(train_and_segment(&Stores::in_memory(), "memory:///lake"));
-    assert_eq!(on_s3.len(), in_memory.len());
-    for (remote, local) in on_s3.iter().zip(&in_memory) {
-        assert_eq!((&remote[0], &remote[1], &remote[2]), (&local.0, &local.1.to_string(), &local.2));
-        assert!((remote[3].parse::<f32>().unwrap() - local.3).abs() < 1e-5);
+    for (on_s3, in_memory) in [on_s3, refreshed].iter().zip(&in_memory) {
+        assert_eq!(on_s3.len(), in_memory.len());
+        for (remote, local) in on_s3.iter().zip(in_memory) {
+            assert_eq!((&remote[0], &remote[1], &remote[2]), (&local.0, &local.1.to_string(), &local.2));
+            assert!((remote[3].parse::<f32>().unwrap() - local.3).abs() < 1e-5);
+        }
     }
 
     let missing = with_server(&["train", "--interactions", "s3://no-such-bucket/x/", "--solution", "s3://lake/other"]);

@@ -56,6 +56,12 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Trains a solution version from interactions.
     Train(TrainArgs),
+    /// Brings new users and new behaviour into a solution without training, from the whole history up to now.
+    ///
+    /// Commits a new version in which every user has a state from these interactions: all of them, as for train, not only
+    /// what is new. Item factors, coefficients, recipe, horizon and the rules by which events count are those of the version.
+    /// Items that it does not know are left out; train takes them in.
+    Refresh(RefreshArgs),
     /// Ranks users for a list of items and commits the segments.
     Segment(SegmentArgs),
     /// Measures how well segments predict what users do next.
@@ -78,21 +84,37 @@ pub(crate) struct DemoArgs {
     pub(crate) dir: PathBuf,
 }
 
-/// Which interactions count, and how they are found.
+/// Where interactions are, and how they are read.
 #[derive(Args, Clone, Debug)]
-pub(crate) struct DatasetArgs {
+pub(crate) struct InteractionArgs {
     /// Interactions as Parquet: a file, a folder (Hive partitions allowed) or a glob; may repeat.
     #[arg(long, required = true, value_name = "LOCATION")]
     pub(crate) interactions: Vec<String>,
+    /// Names a column: user_id=household_id; may repeat. Case does not matter.
+    #[arg(long, value_name = "OURS=THEIRS")]
+    pub(crate) column: Vec<String>,
+    /// Share of rows with unusable values at which the command stops; 0.01 unless said.
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) max_bad_rows: Option<f64>,
+    /// Unit of integer timestamps; seconds and milliseconds are told apart without it.
+    #[arg(long, value_enum)]
+    pub(crate) timestamp_unit: Option<UnitName>,
+    /// Turns the refusals of small data into warnings.
+    #[arg(long)]
+    pub(crate) allow_small_data: bool,
+}
+
+/// Which interactions count, and what is known of items and users.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct DatasetArgs {
+    #[command(flatten)]
+    pub(crate) log: InteractionArgs,
     /// Items as Parquet, with item_id and any attributes.
     #[arg(long, value_name = "LOCATION")]
     pub(crate) items: Vec<String>,
     /// Users as Parquet, with user_id and any attributes.
     #[arg(long, value_name = "LOCATION")]
     pub(crate) users: Vec<String>,
-    /// Names a column: user_id=household_id; may repeat. Case does not matter.
-    #[arg(long, value_name = "OURS=THEIRS")]
-    pub(crate) column: Vec<String>,
     /// Only events of this type count; may repeat.
     #[arg(long, value_name = "TYPE")]
     pub(crate) event_type: Vec<String>,
@@ -105,21 +127,12 @@ pub(crate) struct DatasetArgs {
     /// EVENT_VALUE is the weight of an event, besides its threshold.
     #[arg(long)]
     pub(crate) value_as_weight: bool,
-    /// Share of rows with unusable values at which the command stops; 0.01 unless said.
-    #[arg(long, value_name = "SHARE")]
-    pub(crate) max_bad_rows: Option<f64>,
-    /// Unit of integer timestamps; seconds and milliseconds are told apart without it.
-    #[arg(long, value_enum)]
-    pub(crate) timestamp_unit: Option<UnitName>,
     /// The only columns of Items and Users that are attributes: brand,department; all unless said.
     #[arg(long, value_name = "COLUMN", value_delimiter = ',')]
     pub(crate) include_columns: Vec<String>,
     /// Columns of Items and Users that are no attributes.
     #[arg(long, value_name = "COLUMN", value_delimiter = ',')]
     pub(crate) exclude_columns: Vec<String>,
-    /// Turns the refusals of small data into warnings.
-    #[arg(long)]
-    pub(crate) allow_small_data: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -240,6 +253,19 @@ pub(crate) struct TrainArgs {
     pub(crate) force: bool,
 }
 
+/// Settings of the training stay; only what the training does not keep is asked for.
+#[derive(Args)]
+pub(crate) struct RefreshArgs {
+    /// The solution; its newest version is refreshed, or the one that @N names. Gets the new version.
+    #[arg(long, value_name = "LOCATION[@N]")]
+    pub(crate) solution: String,
+    #[command(flatten)]
+    pub(crate) log: InteractionArgs,
+    /// Makes a new version even when the newest one has the same inputs.
+    #[arg(long)]
+    pub(crate) force: bool,
+}
+
 #[derive(Args)]
 pub(crate) struct EvaluateArgs {
     #[command(flatten)]
@@ -325,13 +351,15 @@ pub(crate) struct Place {
     pub(crate) output: Option<String>,
 }
 
-impl DatasetArgs {
+impl InteractionArgs {
     pub(crate) fn columns(&self) -> Result<ColumnMapping, item_affinity_ingest::Error> {
         let mut columns = ColumnMapping::default();
         self.column.iter().try_for_each(|pair| columns.parse(pair))?;
         Ok(columns)
     }
+}
 
+impl DatasetArgs {
     pub(crate) fn weights(&self) -> Result<Vec<(String, f32)>, String> {
         self.event_weights.iter().map(|text| parse_weight(text)).collect()
     }

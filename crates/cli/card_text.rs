@@ -3,13 +3,12 @@
 use std::fmt::Write as _;
 
 use item_affinity_model::{Propensity, Regime, SideDecision};
-use item_affinity_solution::ModelCard;
+use item_affinity_solution::{ModelCard, moment};
 
 use crate::evaluation_text::{calibration_line, days, percent, ranker_name};
 use crate::exit::Failure;
 use crate::print::text_table;
 use crate::progress::grouped;
-use crate::show::timestamp;
 
 /// Coefficients that are shown, the largest first.
 const COEFFICIENTS: usize = 8;
@@ -20,8 +19,8 @@ pub(crate) fn card_text(card: &ModelCard) -> Result<String, Failure> {
     let mut line = |name: &str, value: &str| {
         let _ = writeln!(text, "  {name:<18}{value}");
     };
-    line("data", &format!("{} to {}", timestamp(card.first_interaction), timestamp(card.last_interaction)));
-    line("as of", &timestamp(card.as_of));
+    line("data", &format!("{} to {}", moment(card.first_interaction), moment(card.last_interaction)));
+    line("as of", &moment(card.as_of));
     line("horizon", &format!("{}: a score is the probability of an interaction within it", days(card.horizon_seconds)));
     line("users", &grouped(card.users));
     line("items", &grouped(card.items));
@@ -54,9 +53,12 @@ pub(crate) fn card_text(card: &ModelCard) -> Result<String, Failure> {
             text,
             "quality on the {} from {}, in percent",
             days(evaluation.horizon_seconds),
-            timestamp(evaluation.cut)
+            moment(evaluation.cut)
         );
         let _ = writeln!(text, "{table}\n{}", calibration_line(&evaluation.calibration));
+    } else if let Some(version) = card.refreshed_from {
+        let _ =
+            writeln!(text, "quality was not measured for these user states; for the training see version {version}");
     } else {
         text.push_str("quality was not measured; train --evaluate does\n");
     }
@@ -83,12 +85,7 @@ fn propensity(of: &Propensity) -> String {
     let mut text = String::new();
     if let Some(window) = &of.window {
         let short = if window.shortened { ", shorter than the horizon" } else { "" };
-        let _ = writeln!(
-            text,
-            "probabilities learnt from {} to {}{short}",
-            timestamp(window.from),
-            timestamp(window.until)
-        );
+        let _ = writeln!(text, "probabilities learnt from {} to {}{short}", moment(window.from), moment(window.until));
     }
     let regimes = [
         ("new pairs", &of.new_pairs, Regime::new_pair_term_names()),

@@ -19,6 +19,6 @@ pub(crate) async fn run(global: &Global, args: CheckArgs) -> Result<ExitCode, Fa
         ReportFormat::Table => say(&report.to_string())?,
         ReportFormat::Json => say(&serde_json::to_string_pretty(&report).map_err(anyhow::Error::new)?)?,
     }
-    report.refusal(args.data.allow_small_data)?;
+    report.refusal(args.data.log.allow_small_data)?;
     Ok(ExitCode::SUCCESS)
 }

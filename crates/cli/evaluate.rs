@@ -25,7 +25,7 @@ pub(crate) async fn run(global: &Global, args: EvaluateArgs) -> Result<ExitCode,
         .recipe(args.recipe.recipe())
         .protocols(protocols.iter().copied())
         .time_protocol(TimeProtocol { least_item_interactions: args.least_item_interactions, ks })
-        .allow_small_data(args.data.allow_small_data)
+        .allow_small_data(args.data.log.allow_small_data)
         .threads(global.threads.map(std::num::NonZeroUsize::get))
         .observer(Arc::clone(&progress) as Arc<dyn Observer>)
         .run()

@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 
 use item_affinity_model::{Bucket, Calibration, Interval, RANKERS, TimeEvaluation, View};
+use item_affinity_solution::moment;
 
 use crate::exit::Failure;
 use crate::print::text_table;
 use crate::progress::grouped;
-use crate::show::timestamp;
 
 const SECONDS_PER_DAY: f64 = 86_400.0;
 
@@ -17,7 +17,7 @@ pub(crate) fn time_table(result: &TimeEvaluation) -> Result<String, Failure> {
         "protocol time: trained on {} interactions before {}, foresaw {} in the {} after it\n\
          {} items asked, segments of {} of {} users; figures in percent, with 95 % intervals\n",
         grouped(result.train_interactions as u64),
-        timestamp(result.cut),
+        moment(result.cut),
         grouped(result.test_interactions as u64),
         days(result.horizon_seconds),
         grouped(result.items as u64),

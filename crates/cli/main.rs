@@ -13,6 +13,7 @@ mod exit;
 mod print;
 mod progress;
 mod query;
+mod refresh;
 mod segment;
 mod segment_args;
 mod show;
@@ -56,6 +57,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Demo(args) => demo::run(&global, args).await,
         Command::Check(args) => check::run(&global, args).await,
         Command::Train(args) => train::run(&global, args).await,
+        Command::Refresh(args) => refresh::run(&global, args).await,
         Command::Segment(args) => segment::run(&global, args).await,
         Command::Evaluate(args) => evaluate::run(&global, args).await,
         Command::Sql(args) => sql::run(&global, args).await,

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use item_affinity_solution::{SolutionRef, SolutionVersion, versions};
+use item_affinity_solution::{SolutionRef, SolutionVersion, moment, versions};
 use item_affinity_storage::{Artifact, Stores, Versions};
 
 use crate::args::{Global, ShowArgs};
@@ -34,17 +34,19 @@ async fn run_of(versions: &Versions, id: &str) -> Result<(), Failure> {
 
 async fn solution(stores: &Stores, reference: &SolutionRef) -> Result<(), Failure> {
     let version = SolutionVersion::open(stores, reference).await?;
-    let header = ["version", "committed", "as_of", "hidden_dimension", "users", "items", "interactions"];
+    let header =
+        ["version", "committed", "as_of", "hidden_dimension", "users", "items", "interactions", "refreshed from"];
     let rows = versions(stores, &reference.location).await?;
     let rows = rows.iter().map(|v| {
         vec![
             v.version.to_string(),
-            timestamp(v.committed_at),
-            timestamp(v.as_of),
+            moment(v.committed_at),
+            moment(v.as_of),
             v.hidden_dimension.to_string(),
             grouped(v.users),
             grouped(v.items),
             grouped(v.interactions),
+            v.refreshed_from.map(|version| format!("version {version}")).unwrap_or_default(),
         ]
     });
     say(&text_table(&header, &rows.collect::<Vec<_>>())?)?;
@@ -63,7 +65,7 @@ async fn output(stores: &Stores, reference: &SolutionRef) -> Result<(), Failure>
         let solution = commit.body.solution_version.as_ref().map(|s| format!("{}@{}", s.location, s.version));
         rows.push(vec![
             number.to_string(),
-            timestamp(commit.committed_at),
+            moment(commit.committed_at),
             solution.unwrap_or_default(),
             count("asked"),
             count("ok"),
@@ -78,12 +80,4 @@ async fn output(stores: &Stores, reference: &SolutionRef) -> Result<(), Failure>
         say(&format!("  {}  {} bytes", file.path, grouped(file.bytes)))?;
     }
     Ok(())
-}
-
-/// Epoch seconds as `2026-11-23 22:51:00` UTC.
-pub(crate) fn timestamp(seconds: i64) -> String {
-    use datafusion::arrow::array::TimestampSecondArray;
-    use datafusion::arrow::util::display::array_value_to_string;
-    array_value_to_string(&TimestampSecondArray::from(vec![seconds]), 0)
-        .map_or_else(|_| seconds.to_string(), |text| text.replace('T', " "))
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use item_affinity_ingest::AttributeSelection;
-use item_affinity_solution::{Dataset, Observer, TrainingJob, TrainingReport};
+use item_affinity_solution::{Dataset, ModelCard, Observer, SolutionRef, TrainingJob, TrainingReport};
 
 use crate::args::{DatasetArgs, Global, TrainArgs};
 use crate::exit::Failure;
@@ -16,7 +16,7 @@ pub(crate) async fn run(global: &Global, args: TrainArgs) -> Result<ExitCode, Fa
     let report = TrainingJob::of(dataset(&args.data)?)
         .recipe(args.recipe.recipe())
         .solution(&args.solution)
-        .allow_small_data(args.data.allow_small_data)
+        .allow_small_data(args.data.log.allow_small_data)
         .force(args.force)
         .evaluate(args.evaluate.then(item_affinity_model::TimeProtocol::default))
         .threads(global.threads.map(std::num::NonZeroUsize::get))
@@ -30,35 +30,43 @@ pub(crate) async fn run(global: &Global, args: TrainArgs) -> Result<ExitCode, Fa
 
 /// What a person wants to know of a finished training.
 pub(crate) fn summary(report: &TrainingReport) -> String {
-    let model = &report.model;
     if report.already_done {
-        return format!("already done as version {} of {}", report.version, report.solution.location);
+        return already_done(&report.solution);
     }
+    format!("{}\nuse it as {}", committed(&report.solution, &report.model), report.solution)
+}
+
+/// What is said when the newest version is of the same job.
+pub(crate) fn already_done(solution: &SolutionRef) -> String {
+    format!("already done as version {} of {}", solution.version.unwrap_or_default(), solution.location)
+}
+
+/// The version that a job committed, and its size.
+pub(crate) fn committed(solution: &SolutionRef, model: &ModelCard) -> String {
     format!(
-        "committed version {} of {}\n{} users, {} items, {} interactions, hidden_dimension {}\nuse it as {}",
-        report.version,
-        report.solution.location,
+        "committed version {} of {}\n{} users, {} items, {} interactions, hidden_dimension {}",
+        solution.version.unwrap_or_default(),
+        solution.location,
         grouped(model.users),
         grouped(model.items),
         grouped(model.interactions),
         model.recipe.hidden_dimension,
-        report.solution,
     )
 }
 
 /// The data that the arguments name.
 pub(crate) fn dataset(args: &DatasetArgs) -> Result<Dataset, Failure> {
     Ok(Dataset {
-        interactions: args.interactions.clone(),
+        interactions: args.log.interactions.clone(),
         items: args.items.clone(),
         users: args.users.clone(),
-        columns: args.columns()?,
+        columns: args.log.columns()?,
         event_types: args.event_type.clone(),
         event_value_threshold: args.event_value_threshold,
         event_weights: args.weights().map_err(Failure::usage)?,
         value_as_weight: args.value_as_weight,
-        max_bad_row_share: args.max_bad_rows,
-        timestamp_unit: args.timestamp_unit.map(Into::into),
+        max_bad_row_share: args.log.max_bad_rows,
+        timestamp_unit: args.log.timestamp_unit.map(Into::into),
         attributes: AttributeSelection { include: args.include_columns.clone(), exclude: args.exclude_columns.clone() },
     })
 }

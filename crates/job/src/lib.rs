@@ -1,4 +1,5 @@
-//! Batch jobs for Rust programs and schedulers: train a solution version, then turn item lists into committed segments.
+//! Batch jobs for Rust programs and schedulers: train a solution version, refresh it with newer interactions, and turn
+//! item lists into committed segments.
 //!
 //! ```no_run
 //! use item_affinity_job::{BatchSegmentJob, ItemList, TrainingJob};
@@ -29,7 +30,8 @@ mod segment_run;
 pub use error::{Error, Result};
 pub use item_affinity_datafusion::{ItemEntry, ItemError, ItemList, SEGMENT_SCHEMA, Seen, SessionSettings};
 pub use item_affinity_solution::{
-    EvaluationJob, EvaluationReport, Observer, Silent, Stage, TrainingJob, TrainingReport,
+    Changes, EvaluationJob, EvaluationReport, Observer, RefreshJob, RefreshReport, Silent, Stage, TrainingJob,
+    TrainingReport,
 };
 pub use item_errors::ItemErrorRecord;
 pub use json_lines::UsersKey;

@@ -1,0 +1,49 @@
+//! `refresh`: newer interactions in, the next version of a solution out, with the items of the one before.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use item_affinity_solution::{Observer, RefreshJob, RefreshReport};
+
+use crate::args::{Global, RefreshArgs};
+use crate::exit::Failure;
+use crate::print::say;
+use crate::progress::{Progress, grouped};
+use crate::train::{already_done, committed};
+
+pub(crate) async fn run(global: &Global, args: RefreshArgs) -> Result<ExitCode, Failure> {
+    let progress = Arc::new(Progress::new(global));
+    let columns = args.log.columns()?;
+    let job = args.log.interactions.iter().fold(RefreshJob::new(&args.solution), |job, from| job.interactions(from));
+    let report = job
+        .columns(columns)
+        .max_bad_row_share(args.log.max_bad_rows)
+        .timestamp_unit(args.log.timestamp_unit.map(Into::into))
+        .allow_small_data(args.log.allow_small_data)
+        .force(args.force)
+        .threads(global.threads.map(std::num::NonZeroUsize::get))
+        .observer(Arc::clone(&progress) as Arc<dyn Observer>)
+        .run()
+        .await?;
+    progress.end_stage();
+    say(&summary(&report))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What a person wants to know of a finished refresh.
+fn summary(report: &RefreshReport) -> String {
+    let Some(changes) = report.changes.filter(|_| !report.already_done) else {
+        return already_done(&report.solution);
+    };
+    let mut text = committed(&report.solution, &report.model);
+    text.push_str(&format!(
+        "\nagainst version {}: {} users are new, {} are gone",
+        changes.from,
+        grouped(changes.new_users),
+        grouped(changes.gone_users)
+    ));
+    if let Some(trained) = report.model.refreshed_from {
+        text.push_str(&format!("\nitems and coefficients of version {trained}, user states of now"));
+    }
+    format!("{text}\nuse it as {}", report.solution)
+}
