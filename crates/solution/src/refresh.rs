@@ -26,6 +26,9 @@ pub(crate) use fold::Refreshed;
 /// The interactions are the whole history, as for a training, not only what is new since then: a user without
 /// interactions in them is not in the new version.
 ///
+/// Who comes first is as of now; how probable it is was learnt from the window of the training. When demand has changed
+/// since then, a training brings the probabilities back to its level.
+///
 /// Running it again over the same data does nothing, and says so in the report. A refresh of a refreshed version is one
 /// of the version that was trained, with the same result.
 ///

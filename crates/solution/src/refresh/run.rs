@@ -28,7 +28,7 @@ impl RefreshJob {
     ///
     /// # Cost
     /// Reading the interactions and the states of the version, one half-step of the fit over all users, and pairs with
-    /// history × (hidden_dimension + 200) multiply-adds. In memory: the interactions, 24 bytes a pair, and the factors.
+    /// history × (hidden_dimension + 200) multiply-adds. In memory: the interactions, 32 bytes a pair, and the factors.
     pub async fn run(self) -> Result<RefreshReport> {
         let Self { solution, mut job } = self;
         let reference = SolutionRef::parse(&solution)?;

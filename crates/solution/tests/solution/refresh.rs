@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use item_affinity_model::{dot, probability};
 use item_affinity_solution::{Error, Observer, RefreshJob, SolutionVersion, Stage, versions};
 use item_affinity_storage::{ErrorKind, Location, Stores};
+use tokio_util::sync::CancellationToken;
 
 use crate::damage::forge;
 use crate::jobs::Listens;
@@ -348,6 +349,45 @@ async fn a_version_that_comes_in_between_makes_a_refresh_give_way() {
     // Again, it builds on that one.
     let again = refresh(&stores).run().await.unwrap();
     assert_eq!((again.version, again.model.refreshed_from), (3, Some(2)));
+}
+
+/// Stops the job when the users are folded in.
+struct Stops(CancellationToken);
+
+impl Observer for Stops {
+    fn stage(&self, stage: Stage) {
+        if stage.name == "folding in users" {
+            self.0.cancel();
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_cancelled_refresh_leaves_nothing() {
+    let stores = small_data().await;
+    trained(&stores).await;
+    add(&stores, 1, &events_of("visitor", 1, 8)).await;
+    let before = objects(&stores, "memory:///affinity").await;
+    let token = CancellationToken::new();
+    let job = refresh(&stores).cancellation(token.clone()).observer(Arc::new(Stops(token.clone())));
+    assert!(job.run().await.unwrap_err().is_cancelled());
+    assert!(refresh(&stores).cancellation(token).run().await.unwrap_err().is_cancelled());
+    assert_eq!(objects(&stores, "memory:///affinity").await, before);
+}
+
+#[tokio::test]
+async fn the_data_of_the_training_give_the_states_of_the_training() {
+    let stores = small_data().await;
+    trained(&stores).await;
+    let report = refresh(&stores).run().await.unwrap();
+    let changes = report.changes.unwrap();
+    assert_eq!((changes.new_users, changes.gone_users, changes.left_out_interactions), (0, 0, 0));
+    let of =
+        async |version: u64| hashes(&open(&stores, &format!("memory:///affinity@{version}")).await.unwrap().commit);
+    let (mut training, mut refreshed) = (of(1).await, of(2).await);
+    // The card says what was refreshed; the states are the same bytes.
+    assert_ne!(training.remove("model.json"), refreshed.remove("model.json"));
+    assert_eq!(training, refreshed);
 }
 
 #[tokio::test]
