@@ -54,7 +54,13 @@ fn main() {
         b.iter(|| bare_product(&version.items.factors, &users));
     });
     for k in [25, 1_000] {
-        let request = SegmentsRequest { items: items.clone(), num_results: k, seen: Seen::Include, min_score: 0.0 };
+        let request = SegmentsRequest {
+            items: items.clone(),
+            num_results: k,
+            seen: Seen::Include,
+            min_score: 0.0,
+            reasons: None,
+        };
         group.bench_function(format!("segments from Parquet, k = {k}"), |b| {
             b.iter(|| {
                 runtime.block_on(async {

@@ -353,6 +353,11 @@ fn wrong_sql_arguments_say_what_to_write_instead() {
             "SET item_affinity.on_unknown_item = 'error'; SELECT * FROM item_affinity_segments(['a'])",
             "ITEM_NOT_IN_MODEL",
         ),
+        ("SELECT * FROM item_affinity_explain()", "(items [, num_results [, reasons]])"),
+        ("SELECT * FROM item_affinity_explain(['a'], 1, 0)", "1..=1000"),
+        ("SELECT * FROM item_affinity_explain(['a'], 1, 2.5)", "whole number"),
+        ("SELECT * FROM item_affinity_explain([1.5])", "strings or integers"),
+        ("SET item_affinity.reasons = 0", "1..=1000"),
         ("PREPARE p(VARCHAR) AS SELECT * FROM item_affinity_segments($1)", "WHERE item_id = $1"),
         ("SELECT item_affinity_score('a')", "(user_id, item_id)"),
     ] {

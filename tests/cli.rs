@@ -120,11 +120,98 @@ fn segments_are_sorted_ranked_from_one_and_as_long_as_asked() {
 fn read_back(output: &Path) -> Vec<Vec<String>> {
     let files = files_below(output);
     let part = files.iter().rfind(|f| f.ends_with("part-00000.parquet")).unwrap_or_else(|| panic!("{files:?}"));
-    let query = format!(
-        "CREATE EXTERNAL TABLE s STORED AS PARQUET LOCATION '{}'; SELECT * FROM s",
-        output.join(part).display()
-    );
+    rows_of(&output.join(part))
+}
+
+/// The rows of a Parquet file, in their order.
+fn rows_of(file: &Path) -> Vec<Vec<String>> {
+    let query = format!("CREATE EXTERNAL TABLE s STORED AS PARQUET LOCATION '{}'; SELECT * FROM s", file.display());
     csv_rows(&succeed(["sql", "--threads", "1", "--format", "csv", "-c", &query]).stdout)
+}
+
+#[test]
+fn reasons_are_a_file_of_their_own_and_leave_segments_as_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let (plain, explained) = (folder.path().join("plain"), folder.path().join("explained"));
+    let job = |output: &Path, more: &[&str]| {
+        let output = output.display().to_string();
+        let arguments = ["segment", "--solution", solution(), "--item", "MUSIC-05", "--item", "COFFEE-01"];
+        let output = ["--num-results", "300", "--output", &output];
+        succeed(arguments.iter().copied().chain(output).chain(more.iter().copied())).stdout
+    };
+    job(&plain, &[]);
+    let done = job(&explained, &["--reasons", "2"]);
+    assert!(done.contains("committed version 1") && done.contains(": 600 rows and "), "{done}");
+    let segments = |output: &Path| {
+        let files = files_below(output);
+        let segments = |file: &&std::path::PathBuf| file.ends_with("part-00000.parquet") && !is_reasons(file);
+        std::fs::read(output.join(files.iter().find(segments).unwrap())).unwrap()
+    };
+    assert!(segments(&plain) == segments(&explained), "reasons change the file of the segments");
+
+    let rows = rows_of(&explained.join(files_below(&explained).into_iter().find(|f| is_reasons(f)).unwrap()));
+    assert!(done.replace(',', "").contains(&format!(" and {} reasons ", rows.len())), "{done}");
+    let of_segments = read_back(&explained);
+    let asked = "SELECT item_id, rank, user_id, reason_rank, because_item_id, share \
+         FROM item_affinity_explain(['COFFEE-01', 'MUSIC-05'], 300, 2) WHERE reason_rank IS NOT NULL \
+         ORDER BY item_id, rank, reason_rank";
+    let sql = succeed(["sql", "--solution-version", solution(), "--format", "csv", "-c", asked]).stdout;
+    assert_eq!(rows, csv_rows(&sql), "a job gives the reasons that SQL gives");
+    for row in &rows {
+        assert!(row[5].parse::<f32>().unwrap() > 0.0 && ["1", "2"].contains(&row[3].as_str()), "{row:?}");
+        assert!(of_segments.iter().any(|segment| segment[..3] == row[..3]), "{row:?}");
+    }
+    // The order of the file is its declared one.
+    let place = |row: &Vec<String>| (row[0].clone(), row[1].parse::<u32>().unwrap(), row[3].parse::<u32>().unwrap());
+    assert!(rows.is_sorted_by_key(place));
+
+    // Reasons are part of the job: the same is done already, others are another version.
+    assert!(job(&explained, &["--reasons", "2"]).contains("already done as version 1"));
+    assert!(job(&explained, &["--reasons", "3"]).contains("committed version 2"));
+    assert!(job(&plain, &[]).contains("already done as version 1"));
+    let shown = succeed(["show", "--output", &explained.display().to_string()]).stdout;
+    assert!(shown.contains("_reasons/part-00000.parquet"), "{shown}");
+}
+
+fn is_reasons(file: &Path) -> bool {
+    file.ends_with("_reasons/part-00000.parquet")
+}
+
+#[test]
+fn reasons_of_a_list_with_unknown_items_are_those_of_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("out");
+    let place = output.display().to_string();
+    let arguments = ["segment", "--solution", solution(), "--output", &place, "--reasons", "1", "--num-results", "3"];
+    let ended = cli(arguments.iter().copied().chain(["--item", "NEVER-SOLD", "--item", "COFFEE-01"]));
+    assert_eq!(ended.code, 4, "{ended:?}");
+    let rows = rows_of(&output.join(files_below(&output).into_iter().find(|f| is_reasons(f)).unwrap()));
+    assert_eq!(
+        rows.iter().map(|row| (row[0].as_str(), row[1].as_str())).collect::<Vec<_>>(),
+        [("COFFEE-01", "1"), ("COFFEE-01", "2"), ("COFFEE-01", "3")]
+    );
+    // Nobody at all: both files are there, without rows.
+    let ended = cli(arguments.iter().copied().chain(["--item", "NEVER-SOLD", "--force"]));
+    assert_eq!(ended.code, 4, "{ended:?}");
+    let files = files_below(&output).into_iter().filter(|f| is_reasons(f)).map(|f| rows_of(&output.join(f)).len());
+    let mut rows = files.collect::<Vec<_>>();
+    rows.sort_unstable();
+    assert_eq!(rows, [0, 3]);
+}
+
+#[test]
+fn reasons_that_cannot_be_written_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("out").display().to_string();
+    let arguments = ["segment", "--quiet", "--solution", solution(), "--item", "COFFEE-01", "--output", &output];
+    let ended = cli(arguments.iter().copied().chain(["--reasons", "3", "--format", "json-lines"]));
+    assert_eq!(ended.code, 2, "{ended:?}");
+    assert!(ended.stderr.contains("--format parquet") && ended.stderr.contains("--reasons"), "{}", ended.stderr);
+    for value in ["0", "1001", "-1", "all"] {
+        let ended = cli(arguments.iter().copied().chain(["--reasons", value]));
+        assert_eq!(ended.code, 2, "{value}: {ended:?}");
+    }
+    assert!(files_below(folder.path()).is_empty());
 }
 
 #[test]

@@ -49,6 +49,7 @@ pub(crate) async fn run(global: &Global, args: SegmentArgs) -> Result<ExitCode, 
         .max_items(args.max_items.get())
         .seen(args.seen.into())
         .min_score(args.min_score)
+        .reasons(args.reasons.map(usize::try_from).transpose().map_err(Failure::usage)?)
         .output(&args.output)
         .format(format)
         .force(args.force)
@@ -79,8 +80,12 @@ pub(crate) async fn run(global: &Global, args: SegmentArgs) -> Result<ExitCode, 
 pub(crate) fn summary(report: &SegmentReport) -> String {
     let done = if report.already_done { "already done as" } else { "committed" };
     let files = report.files.iter().map(|f| format!("\n  {f}")).collect::<String>();
+    let reasons = match report.reasons {
+        0 => String::new(),
+        reasons => format!(" and {} reasons", grouped(reasons)),
+    };
     format!(
-        "{done} version {} of {}: {} rows from {}\nitems: asked={} ok={} empty={} error={}{files}",
+        "{done} version {} of {}: {} rows{reasons} from {}\nitems: asked={} ok={} empty={} error={}{files}",
         report.version,
         report.output,
         grouped(report.rows),

@@ -32,6 +32,9 @@ pub(crate) struct SegmentArgs {
     /// Leaves out users whose probability is lower, 0 to 1.
     #[arg(long, value_name = "PROBABILITY", default_value_t = 0.0)]
     pub(crate) min_score: f32,
+    /// Writes reasons as well, 1 to 1,000 past items for each user, with their share of the affinity; Parquet only.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    pub(crate) reasons: Option<u64>,
     /// How segments are written.
     #[arg(long, value_enum, default_value_t = SegmentFormat::Parquet)]
     pub(crate) format: SegmentFormat,

@@ -25,6 +25,11 @@ impl ItemPairs {
         Self { stores: stores.clone(), version: Arc::clone(version), items, loaded: OnceCell::new() }
     }
 
+    /// The asked items as places in the solution version, ascending.
+    pub(crate) fn items(&self) -> &[u32] {
+        &self.items
+    }
+
     /// The log-odds of pairs with history, items × users, cut into blocks of so many items.
     pub(crate) async fn blocks(&self, items_per_block: usize) -> Result<Arc<Vec<Csr>>> {
         let load = || async {

@@ -22,93 +22,27 @@ use crate::item_list::ItemList;
 const ACCEPTED: &str = "a list ['a', 'b'], a table or view with a column item_id, a subquery (SELECT item_id FROM …) \
      in its own parentheses, or the path of a JSON Lines, Parquet or CSV file";
 
-/// Where the asked items come from, as planned; nothing is read before the scan.
+/// The items that a call asks for, as planned; nothing is read before the scan.
 #[derive(Clone, Debug)]
-pub(crate) enum ItemSource {
+pub(crate) struct ItemsArgument {
+    /// The called function, for what is said to a person.
+    function: &'static str,
+    source: ItemSource,
+}
+
+/// Where the asked items come from.
+#[derive(Clone, Debug)]
+enum ItemSource {
     Ids(Vec<String>),
     Relation(TableReference),
     Query(Arc<LogicalPlan>),
     File(Location),
 }
 
-impl ItemSource {
-    /// Reads the argument as the SQL planner hands it over.
-    pub(crate) fn from_expr(expr: &Expr) -> Result<Self> {
-        match expr {
-            Expr::Literal(ScalarValue::Utf8(Some(text)), _)
-            | Expr::Literal(ScalarValue::Utf8View(Some(text)), _)
-            | Expr::Literal(ScalarValue::LargeUtf8(Some(text)), _) => Self::from_text(text),
-            Expr::Literal(value, _) if value.is_null() => {
-                plan_err!("item_affinity_segments: items is NULL; give {ACCEPTED}")
-            }
-            Expr::Literal(value, _) => Self::from_list(value),
-            Expr::Column(column) if column.relation.is_none() => {
-                Ok(Self::Relation(TableReference::bare(column.name.clone())))
-            }
-            Expr::Column(column) => plan_err!(
-                "item_affinity_segments({column}) would run once, not once a row; to use the items of a table write \
-                 JOIN item_affinity_segments((SELECT item_id FROM …)) s ON s.item_id = {column}, and put a table name \
-                 with a schema in quotes: item_affinity_segments('{column}')"
-            ),
-            Expr::OuterReferenceColumn(_, column) => plan_err!(
-                "item_affinity_segments({column}) cannot take a value of each outer row; write JOIN \
-                 item_affinity_segments((SELECT item_id FROM …)) s ON s.item_id = {column}"
-            ),
-            Expr::Placeholder(placeholder) => plan_err!(
-                "item_affinity_segments({}) cannot take a parameter, since items are resolved when the statement is \
-                 planned; name all candidates and bind in the filter: item_affinity_segments(items) WHERE item_id = {}",
-                placeholder.id,
-                placeholder.id
-            ),
-            Expr::ScalarSubquery(subquery) => {
-                let columns = subquery.subquery.schema().fields().len();
-                if columns != 1 {
-                    return plan_err!(
-                        "item_affinity_segments: the subquery has {columns} columns; select item_id alone"
-                    );
-                }
-                Ok(Self::Query(Arc::clone(&subquery.subquery)))
-            }
-            Expr::Alias(alias) => Self::from_expr(&alias.expr),
-            other => plan_err!("item_affinity_segments: {other} is not a list of items; give {ACCEPTED}"),
-        }
-    }
-
-    /// A text is the path of a file when it looks like one, else the name of a table.
-    fn from_text(text: &str) -> Result<Self> {
-        let lower = text.to_ascii_lowercase();
-        let is_file = lower.contains('/')
-            || [".json", ".jsonl", ".ndjson", ".parquet", ".csv"].iter().any(|end| lower.ends_with(end));
-        if is_file {
-            return Ok(Self::File(Location::parse(text).map_err(from_storage)?));
-        }
-        if text.trim().is_empty() {
-            return plan_err!("item_affinity_segments: items is an empty text; give {ACCEPTED}");
-        }
-        Ok(Self::Relation(TableReference::parse_str(text)))
-    }
-
-    fn from_list(value: &ScalarValue) -> Result<Self> {
-        let values = match value {
-            ScalarValue::List(array) => array.value(0),
-            ScalarValue::LargeList(array) => array.value(0),
-            ScalarValue::FixedSizeList(array) => array.value(0),
-            other => {
-                return plan_err!(
-                    "item_affinity_segments: items is {other} of type {}; one item is written ['{other}']; give \
-                     {ACCEPTED}",
-                    other.data_type()
-                );
-            }
-        };
-        let ids = id_texts(&values)?;
-        if ids.null_count() > 0 {
-            return plan_err!("item_affinity_segments: the list of items holds NULL; leave it out");
-        }
-        if ids.is_empty() {
-            return plan_err!("item_affinity_segments: the list of items is empty; give {ACCEPTED}");
-        }
-        Ok(Self::Ids(ids.iter().flatten().map(str::to_owned).collect()))
+impl ItemsArgument {
+    /// Reads the argument of a function as the SQL planner hands it over.
+    pub(crate) fn from_expr(function: &'static str, expr: &Expr) -> Result<Self> {
+        Ok(Self { function, source: ItemSource::from_expr(function, expr)? })
     }
 
     /// The distinct item ids, at most `max_items`; a subquery or a table is run here.
@@ -118,22 +52,103 @@ impl ItemSource {
         stores: &Stores,
         max_items: usize,
     ) -> Result<Vec<String>> {
-        let mut ids = Distinct::new(max_items);
-        match self {
-            Self::Ids(list) => list.iter().try_for_each(|id| ids.add(id))?,
-            Self::File(location) => {
+        let mut ids = Distinct::new(self.function, max_items);
+        match &self.source {
+            ItemSource::Ids(list) => list.iter().try_for_each(|id| ids.add(id))?,
+            ItemSource::File(location) => {
                 let list = ItemList::read(stores, location).await?;
                 for entry in &list.entries {
                     match &entry.item {
                         Ok(id) => ids.add(id)?,
-                        Err(error) => return plan_err!("item_affinity_segments: {}; file={location}", error.message),
+                        Err(error) => return plan_err!("{}: {}; file={location}", self.function, error.message),
                     }
                 }
             }
-            Self::Query(plan) => run(session, plan, &mut ids).await?,
-            Self::Relation(name) => run(session, &relation(session, name).await?, &mut ids).await?,
+            ItemSource::Query(plan) => run(session, plan, &mut ids).await?,
+            ItemSource::Relation(name) => {
+                run(session, &relation(self.function, session, name).await?, &mut ids).await?
+            }
         }
         Ok(ids.list)
+    }
+}
+
+impl ItemSource {
+    fn from_expr(function: &str, expr: &Expr) -> Result<Self> {
+        match expr {
+            Expr::Literal(ScalarValue::Utf8(Some(text)), _)
+            | Expr::Literal(ScalarValue::Utf8View(Some(text)), _)
+            | Expr::Literal(ScalarValue::LargeUtf8(Some(text)), _) => Self::from_text(function, text),
+            Expr::Literal(value, _) if value.is_null() => {
+                plan_err!("{function}: items is NULL; give {ACCEPTED}")
+            }
+            Expr::Literal(value, _) => Self::from_list(function, value),
+            Expr::Column(column) if column.relation.is_none() => {
+                Ok(Self::Relation(TableReference::bare(column.name.clone())))
+            }
+            Expr::Column(column) => plan_err!(
+                "{function}({column}) would run once, not once a row; to use the items of a table write \
+                 JOIN {function}((SELECT item_id FROM …)) s ON s.item_id = {column}, and put a table name \
+                 with a schema in quotes: {function}('{column}')"
+            ),
+            Expr::OuterReferenceColumn(_, column) => plan_err!(
+                "{function}({column}) cannot take a value of each outer row; write JOIN \
+                 {function}((SELECT item_id FROM …)) s ON s.item_id = {column}"
+            ),
+            Expr::Placeholder(placeholder) => {
+                let id = &placeholder.id;
+                plan_err!(
+                    "{function}({id}) cannot take a parameter, since items are resolved when the statement is \
+                     planned; name all candidates and bind in the filter: {function}(items) WHERE item_id = {id}"
+                )
+            }
+            Expr::ScalarSubquery(subquery) => {
+                let columns = subquery.subquery.schema().fields().len();
+                if columns != 1 {
+                    return plan_err!("{function}: the subquery has {columns} columns; select item_id alone");
+                }
+                Ok(Self::Query(Arc::clone(&subquery.subquery)))
+            }
+            Expr::Alias(alias) => Self::from_expr(function, &alias.expr),
+            other => plan_err!("{function}: {other} is not a list of items; give {ACCEPTED}"),
+        }
+    }
+
+    /// A text is the path of a file when it looks like one, else the name of a table.
+    fn from_text(function: &str, text: &str) -> Result<Self> {
+        let lower = text.to_ascii_lowercase();
+        let is_file = lower.contains('/')
+            || [".json", ".jsonl", ".ndjson", ".parquet", ".csv"].iter().any(|end| lower.ends_with(end));
+        if is_file {
+            return Ok(Self::File(Location::parse(text).map_err(from_storage)?));
+        }
+        if text.trim().is_empty() {
+            return plan_err!("{function}: items is an empty text; give {ACCEPTED}");
+        }
+        Ok(Self::Relation(TableReference::parse_str(text)))
+    }
+
+    fn from_list(function: &str, value: &ScalarValue) -> Result<Self> {
+        let values = match value {
+            ScalarValue::List(array) => array.value(0),
+            ScalarValue::LargeList(array) => array.value(0),
+            ScalarValue::FixedSizeList(array) => array.value(0),
+            other => {
+                return plan_err!(
+                    "{function}: items is {other} of type {}; one item is written ['{other}']; give \
+                     {ACCEPTED}",
+                    other.data_type()
+                );
+            }
+        };
+        let ids = id_texts(&values)?;
+        if ids.null_count() > 0 {
+            return plan_err!("{function}: the list of items holds NULL; leave it out");
+        }
+        if ids.is_empty() {
+            return plan_err!("{function}: the list of items is empty; give {ACCEPTED}");
+        }
+        Ok(Self::Ids(ids.iter().flatten().map(str::to_owned).collect()))
     }
 }
 
@@ -145,21 +160,22 @@ pub(crate) fn id_texts(values: &dyn Array) -> Result<StringArray> {
     };
     let text = matches!(value_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null);
     if !text && !value_type.is_integer() {
-        return plan_err!("item_affinity_segments: item ids are strings or integers, found {}", values.data_type());
+        return plan_err!("item ids are strings or integers, found {}", values.data_type());
     }
     Ok(cast(values, &DataType::Utf8)?.as_string::<i32>().clone())
 }
 
 /// Item ids in the order of their first appearance, each once, and not too many.
 struct Distinct {
+    function: &'static str,
     seen: HashSet<String>,
     list: Vec<String>,
     max_items: usize,
 }
 
 impl Distinct {
-    fn new(max_items: usize) -> Self {
-        Self { seen: HashSet::new(), list: Vec::new(), max_items }
+    fn new(function: &'static str, max_items: usize) -> Self {
+        Self { function, seen: HashSet::new(), list: Vec::new(), max_items }
     }
 
     fn add(&mut self, id: &str) -> Result<()> {
@@ -168,7 +184,8 @@ impl Distinct {
         }
         if self.list.len() == self.max_items {
             return plan_err!(
-                "item_affinity_segments: more than {} items; ask for fewer, or SET item_affinity.max_items",
+                "{}: more than {} items; ask for fewer, or SET item_affinity.max_items",
+                self.function,
                 self.max_items
             );
         }
@@ -178,11 +195,10 @@ impl Distinct {
 }
 
 /// Plans the reading of a table's or view's item_id column.
-async fn relation(session: &dyn Session, name: &TableReference) -> Result<LogicalPlan> {
+async fn relation(function: &str, session: &dyn Session, name: &TableReference) -> Result<LogicalPlan> {
     let options = &session.config_options().catalog;
     let full = name.clone().resolve(&options.default_catalog, &options.default_schema);
-    let missing =
-        || plan_datafusion_err!("item_affinity_segments: there is no table '{name}'; items may be {ACCEPTED}");
+    let missing = || plan_datafusion_err!("{function}: there is no table '{name}'; items may be {ACCEPTED}");
     let schema = session.catalog_list().catalog(&full.catalog).and_then(|c| c.schema(&full.schema));
     let table = schema.ok_or_else(missing)?.table(&full.table).await?.ok_or_else(missing)?;
     let fields = table.schema();
@@ -190,8 +206,8 @@ async fn relation(session: &dyn Session, name: &TableReference) -> Result<Logica
     let [column] = named.as_slice() else {
         let found = fields.fields().iter().map(|f| f.name().as_str()).collect::<Vec<_>>().join(", ");
         return plan_err!(
-            "item_affinity_segments: table '{name}' has {} column item_id, found [{found}]; write \
-             item_affinity_segments((SELECT <column> AS item_id FROM {name}))",
+            "{function}: table '{name}' has {} column item_id, found [{found}]; write \
+             {function}((SELECT <column> AS item_id FROM {name}))",
             if named.is_empty() { "no" } else { "more than one" }
         );
     };
@@ -201,6 +217,7 @@ async fn relation(session: &dyn Session, name: &TableReference) -> Result<Logica
 
 /// Runs a query of one column of ids, or of lists of ids, and stops at the first id too many.
 async fn run(session: &dyn Session, plan: &LogicalPlan, ids: &mut Distinct) -> Result<()> {
+    let function = ids.function;
     let physical = session.create_physical_plan(plan).await?;
     let mut stream = execute_stream(physical, session.task_ctx())?;
     while let Some(batch) = stream.next().await.transpose()? {
@@ -213,7 +230,7 @@ async fn run(session: &dyn Session, plan: &LogicalPlan, ids: &mut Distinct) -> R
         }
         let texts = id_texts(&values)?;
         if texts.null_count() > 0 {
-            return plan_err!("item_affinity_segments: the items hold NULL; add WHERE item_id IS NOT NULL");
+            return plan_err!("{function}: the items hold NULL; add WHERE item_id IS NOT NULL");
         }
         texts.iter().flatten().try_for_each(|id| ids.add(id))?;
     }

@@ -9,7 +9,13 @@
 //! | function | gives |
 //! | --- | --- |
 //! | `item_affinity_segments(items [, num_results])` | `item_id, rank, user_id, score` in the order `(item_id, rank)`: for each item the users who will most likely interact with it next |
+//! | `item_affinity_explain(items [, num_results [, reasons]])` | the same segments with the past items that make each user's affinity: `reason_rank, because_item_id, share` |
 //! | `item_affinity_score(user_id, item_id)` | Float32, NULL when one of them is unknown |
+//!
+//! A `share` is the part of the affinity, the product of the factors of user and item, that a past item makes: the shares
+//! of all past items and the part of the user's attributes, if the version uses them, sum to it exactly. Past items that
+//! speak against the item have negative shares and are no reasons. A user without a reason has one row, with NULL in the
+//! three columns, so that segments are complete.
 //!
 //! A score is the probability that the user interacts with the item within the horizon of the solution version.
 //!
@@ -17,15 +23,18 @@
 //! Lines, Parquet or CSV file. Every argument has a session option `item_affinity.<name>`.
 //!
 //! Segments always come from the same physical plan: user states scanned from Parquet, [`TopKUsersPerItemExec`] per
-//! partition, an exchange by item, [`SegmentsFinalExec`]. Invariant: nothing here knows of files of interactions, of
+//! partition, an exchange by item, [`SegmentsFinalExec`]; [`ExplainSegmentsExec`] goes on with its rows. Invariant: nothing here knows of files of interactions, of
 //! the command line, or of output formats.
 
 mod error;
+mod explain_function;
+mod explain_segments_exec;
 mod item_list;
 mod item_pairs;
 mod items_argument;
 mod options;
 mod score_function;
+mod segment_reasons;
 mod segment_schema;
 mod segments_final_exec;
 mod segments_function;
@@ -42,11 +51,13 @@ use datafusion::execution::context::SessionContext;
 use item_affinity_storage::Stores;
 
 pub use error::{error_kind, error_message};
+pub use explain_segments_exec::ExplainSegmentsExec;
 pub use item_list::{ItemEntry, ItemError, ItemList};
 pub use options::{
-    DEFAULT_MAX_ITEMS, DEFAULT_NUM_RESULTS, ItemAffinityOptions, NUM_RESULTS_RANGE, OnUnknownItem, Seen,
+    DEFAULT_MAX_ITEMS, DEFAULT_NUM_RESULTS, DEFAULT_REASONS, ItemAffinityOptions, NUM_RESULTS_RANGE, OnUnknownItem,
+    REASONS_RANGE, Seen,
 };
-pub use segment_schema::SEGMENT_SCHEMA;
+pub use segment_schema::{EXPLANATION_SCHEMA, SEGMENT_SCHEMA};
 pub use segments_final_exec::SegmentsFinalExec;
 pub use segments_plan::{SegmentsPlan, SegmentsRequest, segments_dataframe};
 pub use session::{SessionSettings, session};
@@ -69,5 +80,7 @@ pub fn register_with(ctx: &SessionContext, stores: Stores) {
     let solutions = solution_cache::SolutionCache::new(stores);
     let segments = segments_function::SegmentsFunction { solutions: solutions.clone() };
     ctx.register_udtf(segments_function::NAME, Arc::new(segments));
+    let explain = explain_function::ExplainFunction { solutions: solutions.clone() };
+    ctx.register_udtf(explain_function::NAME, Arc::new(explain));
     ctx.register_udf(score_function::score_function(solutions));
 }

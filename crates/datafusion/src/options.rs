@@ -17,6 +17,11 @@ pub const NUM_RESULTS_RANGE: RangeInclusive<usize> = 1..=5_000_000;
 /// Items in one request when nothing else is asked for, as in Amazon Personalize.
 pub const DEFAULT_MAX_ITEMS: usize = 500;
 
+/// Reasons for each user of a segment when nothing else is asked for.
+pub const DEFAULT_REASONS: usize = 3;
+/// Reasons for each user of a segment that may be asked for.
+pub const REASONS_RANGE: RangeInclusive<usize> = 1..=1_000;
+
 /// Session options of the plugin, set by `SET item_affinity.<name> = …` and shown by `SHOW item_affinity.<name>`.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -33,6 +38,8 @@ pub struct ItemAffinityOptions {
     pub seen: Seen,
     /// The least score of a user in a segment.
     pub min_score: f32,
+    /// Reasons for each user, where reasons are asked for.
+    pub reasons: usize,
 }
 
 impl Default for ItemAffinityOptions {
@@ -44,6 +51,7 @@ impl Default for ItemAffinityOptions {
             on_unknown_item: OnUnknownItem::Skip,
             seen: Seen::Include,
             min_score: 0.0,
+            reasons: DEFAULT_REASONS,
         }
     }
 }
@@ -86,6 +94,7 @@ impl ExtensionOptions for ItemAffinityOptions {
                 })?;
                 self.min_score = checked_min_score("item_affinity.min_score", number)?;
             }
+            "reasons" => self.reasons = checked_reasons("item_affinity.reasons", number(key, value)?)?,
             other => {
                 let known = self.entries().into_iter().map(|e| e.key).collect::<Vec<_>>().join(", ");
                 return plan_err!("there is no option item_affinity.{other}; there are {known}");
@@ -119,6 +128,11 @@ impl ExtensionOptions for ItemAffinityOptions {
                 "Whether users who already interacted with an item are in its segment: include, exclude or only.",
             ),
             entry("min_score", Some(self.min_score.to_string()), "The least score of a user in a segment, 0 to 1."),
+            entry(
+                "reasons",
+                Some(self.reasons.to_string()),
+                "Reasons for each user of a segment, where item_affinity_explain asks for them.",
+            ),
         ]
     }
 }
@@ -192,6 +206,7 @@ pub(crate) struct CallOptions {
     pub(crate) on_unknown_item: OnUnknownItem,
     pub(crate) seen: Seen,
     pub(crate) min_score: f32,
+    pub(crate) reasons: usize,
 }
 
 impl CallOptions {
@@ -205,6 +220,7 @@ impl CallOptions {
             on_unknown_item: options.on_unknown_item,
             seen: options.seen,
             min_score: options.min_score,
+            reasons: options.reasons,
         }
     }
 }
@@ -217,6 +233,18 @@ pub(crate) fn checked_num_results<N: TryInto<usize> + fmt::Display + Copy>(name:
             "{name} must be in {}..={}, got {value}; the default is {DEFAULT_NUM_RESULTS}",
             NUM_RESULTS_RANGE.start(),
             NUM_RESULTS_RANGE.end()
+        ),
+    }
+}
+
+/// Checks a number of reasons against [`REASONS_RANGE`]; `name` is what the person wrote it as.
+pub(crate) fn checked_reasons<N: TryInto<usize> + fmt::Display + Copy>(name: &str, value: N) -> Result<usize> {
+    match value.try_into() {
+        Ok(n) if REASONS_RANGE.contains(&n) => Ok(n),
+        _ => plan_err!(
+            "{name} must be in {}..={}, got {value}; the default is {DEFAULT_REASONS}",
+            REASONS_RANGE.start(),
+            REASONS_RANGE.end()
         ),
     }
 }

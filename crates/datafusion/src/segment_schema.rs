@@ -1,4 +1,5 @@
-//! The schema of a segment, everywhere the same: `item_id, rank, user_id, score`.
+//! The schemas of segments, everywhere the same: `item_id, rank, user_id, score`, and with reasons
+//! `reason_rank, because_item_id, share` after them.
 
 use std::sync::{Arc, LazyLock};
 
@@ -17,6 +18,25 @@ pub static SEGMENT_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     ]))
 });
 
+/// Segments with the reasons of each user: [`SEGMENT_SCHEMA`], then `reason_rank Int32 (from 1), because_item_id Utf8,
+/// share Float32`, all three NULL in the one row of a user without a reason.
+pub static EXPLANATION_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
+    let mut fields = SEGMENT_SCHEMA.fields().to_vec();
+    fields.push(Arc::new(Field::new("reason_rank", DataType::Int32, true)));
+    fields.push(Arc::new(Field::new("because_item_id", DataType::Utf8, true)));
+    fields.push(Arc::new(Field::new("share", DataType::Float32, true)));
+    Arc::new(Schema::new(fields))
+});
+
+/// What the ranking hands to the explanation: [`SEGMENT_SCHEMA`], then the item as its position in the request and the
+/// user as its place in the solution version.
+pub(crate) static INDEXED_SEGMENT_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
+    let mut fields = SEGMENT_SCHEMA.fields().to_vec();
+    fields.push(Arc::clone(&CANDIDATE_SCHEMA.fields()[0]));
+    fields.push(Arc::clone(&CANDIDATE_SCHEMA.fields()[1]));
+    Arc::new(Schema::new(fields))
+});
+
 /// What a partition hands to the exchange. Items travel as their position in the request, which sorts as their ids do,
 /// so no item id is built or hashed before the last step.
 pub(crate) static CANDIDATE_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
@@ -30,7 +50,15 @@ pub(crate) static CANDIDATE_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
 
 /// The order in which segments leave the plan: `item_id`, then `rank`.
 pub(crate) fn segment_order() -> Vec<PhysicalSortExpr> {
-    [("item_id", 0), ("rank", 1)]
-        .map(|(name, index)| PhysicalSortExpr::new(Arc::new(Column::new(name, index)), SortOptions::new(false, false)))
-        .to_vec()
+    order(&[("item_id", 0), ("rank", 1)])
+}
+
+/// The order in which segments with reasons leave the plan: `item_id`, `rank`, then `reason_rank`.
+pub(crate) fn explanation_order() -> Vec<PhysicalSortExpr> {
+    order(&[("item_id", 0), ("rank", 1), ("reason_rank", 4)])
+}
+
+fn order(columns: &[(&str, usize)]) -> Vec<PhysicalSortExpr> {
+    let ascending = SortOptions::new(false, false);
+    columns.iter().map(|(name, at)| PhysicalSortExpr::new(Arc::new(Column::new(name, *at)), ascending)).collect()
 }

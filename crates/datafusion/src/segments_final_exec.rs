@@ -4,10 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, Float32Array, Int32Array, RecordBatch, StringArray, StringBuilder,
+    Array, ArrayRef, AsArray, Float32Array, Int32Array, RecordBatch, StringArray, StringBuilder, UInt32Array,
 };
 use datafusion::arrow::compute::interleave;
-use datafusion::arrow::datatypes::{Float32Type, UInt32Type};
+use datafusion::arrow::datatypes::{Float32Type, SchemaRef, UInt32Type};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Constraint, Constraints, exec_err, internal_err};
 use datafusion::error::Result;
@@ -26,7 +26,7 @@ use datafusion::physical_plan::{
 };
 use futures::StreamExt;
 
-use crate::segment_schema::{CANDIDATE_SCHEMA, SEGMENT_SCHEMA, segment_order};
+use crate::segment_schema::{CANDIDATE_SCHEMA, INDEXED_SEGMENT_SCHEMA, SEGMENT_SCHEMA, segment_order};
 use crate::top_k_users_exec::{SegmentQuery, blocking};
 
 /// Merges candidates per item, ranks them from 1 and gives them out in the order `(item_id, rank)`.
@@ -37,6 +37,7 @@ use crate::top_k_users_exec::{SegmentQuery, blocking};
 pub struct SegmentsFinalExec {
     query: Arc<SegmentQuery>,
     input: Arc<dyn ExecutionPlan>,
+    schema: SchemaRef,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
 }
@@ -45,17 +46,26 @@ impl SegmentsFinalExec {
     /// Puts the node on the candidates of a `TopKUsersPerItemExec`.
     #[must_use]
     pub fn new(query: Arc<SegmentQuery>, input: Arc<dyn ExecutionPlan>) -> Self {
+        Self::with_schema(query, input, Arc::clone(&SEGMENT_SCHEMA))
+    }
+
+    /// The same rows with the places of item and user behind them, for a node that goes on with them.
+    pub(crate) fn indexed(query: Arc<SegmentQuery>, input: Arc<dyn ExecutionPlan>) -> Self {
+        Self::with_schema(query, input, Arc::clone(&INDEXED_SEGMENT_SCHEMA))
+    }
+
+    fn with_schema(query: Arc<SegmentQuery>, input: Arc<dyn ExecutionPlan>, schema: SchemaRef) -> Self {
         let partitions = input.properties().output_partitioning().partition_count();
         let key = Constraints::new_unverified(vec![Constraint::PrimaryKey(vec![0, 2])]);
-        let order = EquivalenceProperties::new_with_orderings(Arc::clone(&SEGMENT_SCHEMA), [segment_order()])
-            .with_constraints(key);
+        let order =
+            EquivalenceProperties::new_with_orderings(Arc::clone(&schema), [segment_order()]).with_constraints(key);
         let properties = PlanProperties::new(
             order,
             Partitioning::UnknownPartitioning(partitions),
             EmissionType::Final,
             Boundedness::Bounded,
         );
-        Self { query, input, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
+        Self { query, input, schema, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
     }
 }
 
@@ -105,7 +115,9 @@ impl ExecutionPlan for SegmentsFinalExec {
         _options: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         match (children.pop(), children.is_empty()) {
-            (Some(input), true) => Ok(Arc::new(Self::new(Arc::clone(&self.query), input))),
+            (Some(input), true) => {
+                Ok(Arc::new(Self::with_schema(Arc::clone(&self.query), input, Arc::clone(&self.schema))))
+            }
             _ => internal_err!("SegmentsFinalExec takes one input"),
         }
     }
@@ -123,7 +135,8 @@ impl ExecutionPlan for SegmentsFinalExec {
         let baseline = BaselineMetrics::new(&self.metrics, partition);
         let peak_memory = MetricBuilder::new(&self.metrics).gauge("peak_memory_bytes", partition);
         let query = Arc::clone(&self.query);
-        let mut builder = RecordBatchReceiverStream::builder(Arc::clone(&SEGMENT_SCHEMA), 2);
+        let schema = Arc::clone(&self.schema);
+        let mut builder = RecordBatchReceiverStream::builder(Arc::clone(&schema), 2);
         let output = builder.tx();
         builder.spawn(async move {
             let consumer = MemoryConsumer::new(format!("SegmentsFinal[{partition}]")).with_can_spill(false);
@@ -138,7 +151,7 @@ impl ExecutionPlan for SegmentsFinalExec {
             let elapsed = baseline.elapsed_compute().clone();
             let mut segments = blocking(move || {
                 let timer = elapsed.timer();
-                let segments = merge.finish(batch_size);
+                let segments = merge.finish(schema, batch_size);
                 timer.done();
                 Ok(segments)
             })
@@ -207,7 +220,7 @@ impl SegmentMerge {
         Ok(())
     }
 
-    fn finish(mut self, batch_size: usize) -> Segments {
+    fn finish(mut self, schema: SchemaRef, batch_size: usize) -> Segments {
         self.candidates.sort_unstable_by(|a, b| {
             a.item.cmp(&b.item).then(b.score.total_cmp(&a.score)).then(a.user_index.cmp(&b.user_index))
         });
@@ -218,13 +231,14 @@ impl SegmentMerge {
             item = c.item;
             taken <= k
         });
-        Segments { merge: self, batch_size: batch_size.max(1), at: 0, item: u32::MAX, rank: 0 }
+        Segments { merge: self, schema, batch_size: batch_size.max(1), at: 0, item: u32::MAX, rank: 0 }
     }
 }
 
-/// Ranked segments as batches of [`SEGMENT_SCHEMA`].
+/// Ranked segments as batches.
 struct Segments {
     merge: SegmentMerge,
+    schema: SchemaRef,
     batch_size: usize,
     at: usize,
     item: u32,
@@ -248,14 +262,18 @@ impl Segments {
         }
         let ids = self.merge.user_ids.iter().map(|a| a as &dyn Array).collect::<Vec<_>>();
         let places = rows.iter().map(|c| (c.batch as usize, c.row as usize)).collect::<Vec<_>>();
-        let columns: Vec<ArrayRef> = vec![
+        let mut columns: Vec<ArrayRef> = vec![
             Arc::new(item_id.finish()),
             Arc::new(Int32Array::from(rank)),
             interleave(&ids, &places)?,
             Arc::new(Float32Array::from_iter_values(rows.iter().map(|c| c.score))),
         ];
+        if columns.len() < self.schema.fields().len() {
+            columns.push(Arc::new(UInt32Array::from_iter_values(rows.iter().map(|c| c.item))));
+            columns.push(Arc::new(UInt32Array::from_iter_values(rows.iter().map(|c| c.user_index))));
+        }
         self.at = to;
-        Ok(Some(RecordBatch::try_new(Arc::clone(&SEGMENT_SCHEMA), columns)?))
+        Ok(Some(RecordBatch::try_new(Arc::clone(&self.schema), columns)?))
     }
 }
 

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::datatypes::{DataType, SchemaRef};
 use datafusion::catalog::{Session, TableFunctionArgs, TableFunctionImpl, TableProvider};
 use datafusion::common::{Constraint, Constraints, ScalarValue, plan_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
-use crate::items_argument::ItemSource;
+use crate::items_argument::ItemsArgument;
 use crate::options::{CallOptions, checked_num_results};
 use crate::segment_schema::SEGMENT_SCHEMA;
 use crate::segments_plan::ResolvedSegments;
@@ -35,25 +35,55 @@ impl TableFunctionImpl for SegmentsFunction {
             }
         };
         Ok(Arc::new(SegmentsTable {
-            solutions: self.solutions.clone(),
-            items: ItemSource::from_expr(items)?,
-            num_results: num_results.map(num_results_argument).transpose()?,
+            call: SegmentsCall::new(NAME, self.solutions.clone(), items, num_results)?,
             constraints: Constraints::new_unverified(vec![Constraint::PrimaryKey(vec![0, 2])]),
         }))
     }
 }
 
-fn num_results_argument(expr: &Expr) -> Result<usize> {
-    let what = format!("{NAME}: num_results");
+/// What a call of a function asks to be ranked: its arguments, checked as far as they can be when SQL is planned.
+#[derive(Debug)]
+pub(crate) struct SegmentsCall {
+    solutions: SolutionCache,
+    items: ItemsArgument,
+    num_results: Option<usize>,
+}
+
+impl SegmentsCall {
+    pub(crate) fn new(
+        function: &'static str,
+        solutions: SolutionCache,
+        items: &Expr,
+        num_results: Option<&Expr>,
+    ) -> Result<Self> {
+        let num_results = num_results.map(|expr| {
+            let what = format!("{function}: num_results");
+            checked_num_results(&what, whole_number(&what, "num_results", expr)?)
+        });
+        Ok(Self { solutions, items: ItemsArgument::from_expr(function, items)?, num_results: num_results.transpose()? })
+    }
+
+    /// Opens the session's solution version and looks the items up.
+    pub(crate) async fn resolve(&self, session: &dyn Session) -> Result<ResolvedSegments> {
+        let mut options = CallOptions::from_session(session.config_options());
+        options.num_results = self.num_results.unwrap_or(options.num_results);
+        let version = self.solutions.open(session.config_options()).await?;
+        let items = self.items.resolve(session, self.solutions.stores(), options.max_items).await?;
+        ResolvedSegments::new(self.solutions.stores(), &version, &items, &options)
+    }
+}
+
+/// A whole number written in the call; `what` is said to a person, `option` is the session option that does the same.
+pub(crate) fn whole_number(what: &str, option: &str, expr: &Expr) -> Result<i128> {
     match expr {
         Expr::Placeholder(placeholder) => plan_err!(
-            "{what} cannot be the parameter {}; write the number, or SET item_affinity.num_results",
+            "{what} cannot be the parameter {}; write the number, or SET item_affinity.{option}",
             placeholder.id
         ),
         Expr::Literal(value, _) if value.data_type().is_integer() && !value.is_null() => match value {
-            ScalarValue::UInt64(Some(n)) => checked_num_results(&what, *n),
-            other => match other.cast_to(&datafusion::arrow::datatypes::DataType::Int64)? {
-                ScalarValue::Int64(Some(n)) => checked_num_results(&what, n),
+            ScalarValue::UInt64(Some(n)) => Ok(i128::from(*n)),
+            other => match other.cast_to(&DataType::Int64)? {
+                ScalarValue::Int64(Some(n)) => Ok(i128::from(n)),
                 other => plan_err!("{what} must be a whole number, got {other}"),
             },
         },
@@ -64,9 +94,7 @@ fn num_results_argument(expr: &Expr) -> Result<usize> {
 /// One call of the function as a table of segments.
 #[derive(Debug)]
 struct SegmentsTable {
-    solutions: SolutionCache,
-    items: ItemSource,
-    num_results: Option<usize>,
+    call: SegmentsCall,
     constraints: Constraints,
 }
 
@@ -91,10 +119,6 @@ impl TableProvider for SegmentsTable {
         _filters: &[Expr],
         _limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let mut options = CallOptions::from_session(session.config_options());
-        options.num_results = self.num_results.unwrap_or(options.num_results);
-        let version = self.solutions.open(session.config_options()).await?;
-        let items = self.items.resolve(session, self.solutions.stores(), options.max_items).await?;
-        ResolvedSegments::new(self.solutions.stores(), &version, &items, &options)?.plan(session, projection)
+        self.call.resolve(session).await?.plan(session, projection)
     }
 }

@@ -1,4 +1,5 @@
-//! The one physical plan: user states, `TopKUsersPerItem`, exchange by item, `SegmentsFinal`.
+//! The one physical plan: user states, `TopKUsersPerItem`, exchange by item, `SegmentsFinal`, and on request
+//! `ExplainSegments` on top.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -22,9 +23,13 @@ use item_affinity_model::ndarray::Axis;
 use item_affinity_solution::SolutionVersion;
 use item_affinity_storage::Stores;
 
+use crate::explain_function::NAME as EXPLAIN_NAME;
+use crate::explain_segments_exec::{ExplainSegmentsExec, ExplanationQuery};
 use crate::item_pairs::ItemPairs;
-use crate::options::{CallOptions, OnUnknownItem, Seen, checked_min_score, checked_num_results};
-use crate::segment_schema::SEGMENT_SCHEMA;
+use crate::options::{
+    CallOptions, DEFAULT_REASONS, OnUnknownItem, Seen, checked_min_score, checked_num_results, checked_reasons,
+};
+use crate::segment_schema::{EXPLANATION_SCHEMA, SEGMENT_SCHEMA};
 use crate::segments_final_exec::SegmentsFinalExec;
 use crate::segments_function::NAME;
 use crate::top_k_users_exec::{SegmentQuery, TopKUsersPerItemExec};
@@ -93,11 +98,35 @@ impl ResolvedSegments {
         let Some(query) = &self.query else {
             return project(Arc::new(EmptyExec::new(Arc::clone(&SEGMENT_SCHEMA))), projection);
         };
+        let top = self.top_users(session, query)?;
+        project(Arc::new(SegmentsFinalExec::new(Arc::clone(query), top)), projection)
+    }
+
+    /// The same plan with the reasons of each user on top.
+    pub(crate) fn explained_plan(
+        &self,
+        session: &dyn Session,
+        reasons: usize,
+        projection: Option<&Vec<usize>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let Some(query) = &self.query else {
+            return project(Arc::new(EmptyExec::new(Arc::clone(&EXPLANATION_SCHEMA))), projection);
+        };
+        let segments = Arc::new(SegmentsFinalExec::indexed(Arc::clone(query), self.top_users(session, query)?));
+        let what = ExplanationQuery {
+            stores: self.stores.clone(),
+            version: Arc::clone(&self.version),
+            items: query.pairs.items().to_vec(),
+            reasons,
+        };
+        project(Arc::new(ExplainSegmentsExec::new(Arc::new(what), segments)), projection)
+    }
+
+    fn top_users(&self, session: &dyn Session, query: &Arc<SegmentQuery>) -> Result<Arc<dyn ExecutionPlan>> {
         user_states::register_store(session.runtime_env(), &self.stores, &self.version)?;
         let partitions = session.config_options().execution.target_partitions;
         let scan = user_states::scan(&self.stores, &self.version, partitions)?;
-        let top = Arc::new(TopKUsersPerItemExec::new(Arc::clone(query), scan));
-        project(Arc::new(SegmentsFinalExec::new(Arc::clone(query), top)), projection)
+        Ok(Arc::new(TopKUsersPerItemExec::new(Arc::clone(query), scan)))
     }
 }
 
@@ -123,12 +152,15 @@ pub struct SegmentsRequest {
     pub seen: Seen,
     /// The least score of a user in a segment, 0 to 1.
     pub min_score: f32,
+    /// Reasons for each user, 1 to 1,000; none: segments alone.
+    pub reasons: Option<usize>,
 }
 
 /// Segments as a DataFrame, and the items that have none.
 #[derive(Debug)]
 pub struct SegmentsPlan {
-    /// `item_id, rank, user_id, score` in the order `(item_id, rank)`.
+    /// `item_id, rank, user_id, score` in the order `(item_id, rank)`; with reasons a row of [`EXPLANATION_SCHEMA`] for
+    /// each, in the order `(item_id, rank, reason_rank)`, and one of NULLs for a user who has none.
     pub segments: DataFrame,
     /// Asked items that were not present when the version was trained.
     pub unknown_items: Vec<String>,
@@ -136,7 +168,7 @@ pub struct SegmentsPlan {
 
 /// Plans segments of an opened solution version for use from Rust; the same plan as SQL's.
 ///
-/// # Errors   a plan error for `num_results` or `min_score` out of range or an empty list of items
+/// # Errors   a plan error for `num_results`, `min_score` or `reasons` out of range or an empty list of items
 pub fn segments_dataframe(
     ctx: &SessionContext,
     stores: &Stores,
@@ -152,24 +184,30 @@ pub fn segments_dataframe(
         on_unknown_item: OnUnknownItem::Skip,
         seen: request.seen,
         min_score: checked_min_score("min_score", f64::from(request.min_score))?,
+        reasons: checked_reasons("reasons", request.reasons.unwrap_or(DEFAULT_REASONS))?,
     };
     let mut resolved = ResolvedSegments::new(stores, version, &request.items, &options)?;
     let unknown_items = std::mem::take(&mut resolved.unknown_items);
-    let table = Arc::new(ResolvedTable(resolved));
-    let logical = LogicalPlanBuilder::scan(NAME, provider_as_source(table), None)?
-        .sort([col("item_id").sort(true, false), col("rank").sort(true, false)])?
+    let (name, mut order) = (if request.reasons.is_some() { EXPLAIN_NAME } else { NAME }, vec!["item_id", "rank"]);
+    order.extend(request.reasons.map(|_| "reason_rank"));
+    let table = Arc::new(ResolvedTable { segments: resolved, reasons: request.reasons });
+    let logical = LogicalPlanBuilder::scan(name, provider_as_source(table), None)?
+        .sort(order.into_iter().map(|name| col(name).sort(true, false)))?
         .build()?;
     Ok(SegmentsPlan { segments: DataFrame::new(ctx.state(), logical), unknown_items })
 }
 
-/// Resolved segments as a table.
+/// Resolved segments as a table, with reasons if so many are asked for.
 #[derive(Debug)]
-struct ResolvedTable(ResolvedSegments);
+struct ResolvedTable {
+    segments: ResolvedSegments,
+    reasons: Option<usize>,
+}
 
 #[async_trait]
 impl TableProvider for ResolvedTable {
     fn schema(&self) -> SchemaRef {
-        Arc::clone(&SEGMENT_SCHEMA)
+        Arc::clone(if self.reasons.is_some() { &EXPLANATION_SCHEMA } else { &SEGMENT_SCHEMA })
     }
 
     fn table_type(&self) -> TableType {
@@ -183,6 +221,9 @@ impl TableProvider for ResolvedTable {
         _filters: &[Expr],
         _limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        self.0.plan(session, projection)
+        match self.reasons {
+            Some(reasons) => self.segments.explained_plan(session, reasons, projection),
+            None => self.segments.plan(session, projection),
+        }
     }
 }

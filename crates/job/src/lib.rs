@@ -19,6 +19,7 @@
 //! run again. Invariant: `asked = ok + empty + error`. Nothing here knows of a terminal.
 
 mod error;
+mod explained_rows;
 mod item_errors;
 mod json_lines;
 mod parquet_output;

@@ -1,13 +1,14 @@
-//! Segments as one sorted Parquet file: `item_id, rank, user_id, score`.
+//! Segments as one sorted Parquet file, `item_id, rank, user_id, score`, and their reasons as another.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::parquet::arrow::AsyncArrowWriter;
 use datafusion::parquet::basic::{Compression, ZstdLevel};
 use datafusion::parquet::file::metadata::{KeyValue, SortingColumn};
 use datafusion::parquet::file::properties::{EnabledStatistics, WriterProperties};
-use item_affinity_datafusion::SEGMENT_SCHEMA;
+use item_affinity_datafusion::{EXPLANATION_SCHEMA, SEGMENT_SCHEMA};
 use item_affinity_solution::SolutionVersion;
 use item_affinity_storage::{FileEntry, FileWriter, Run};
 
@@ -16,17 +17,49 @@ use crate::error::Result;
 /// Rows of a row group at most, so that no string array comes near 2 GiB.
 const ROW_GROUP_ROWS: usize = 1_000_000;
 
-/// Writes segments in the order they arrive, which is `(item_id, rank)`; the file says so, with statistics and page
-/// index, so that readers skip to the items they want.
+/// The file of the segments, below the data folder of the run.
+pub(crate) const SEGMENTS: &str = "part-00000.parquet";
+/// The file of the reasons. Programs that list the folder of the segments pass over names that begin with `_`.
+pub(crate) const REASONS: &str = "_reasons/part-00000.parquet";
+
+/// `item_id, rank, user_id, reason_rank, because_item_id, share`, none of them NULL: a user without a reason has no row.
+pub(crate) static REASON_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
+    let fields = REASON_COLUMNS.iter().map(|column| {
+        let field = EXPLANATION_SCHEMA.field(*column);
+        Field::new(field.name(), field.data_type().clone(), false)
+    });
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+});
+/// The columns of the reasons among those of the explained segments.
+pub(crate) const REASON_COLUMNS: [usize; 6] = [0, 1, 2, 4, 5, 6];
+
+/// Writes rows in the order they arrive, which the file says, with statistics and page index, so that readers skip to
+/// the items they want.
 pub(crate) struct ParquetOutput {
     writer: AsyncArrowWriter<FileWriter>,
     rows: u64,
 }
 
 impl ParquetOutput {
-    pub(crate) async fn create(run: &Run, version: &SolutionVersion) -> Result<Self> {
-        let file = run.writer("part-00000.parquet").await?;
-        let sorted = [0, 1].map(|column| SortingColumn { column_idx: column, descending: false, nulls_first: false });
+    /// Segments come in the order `(item_id, rank)`.
+    pub(crate) async fn segments(run: &Run, version: &SolutionVersion) -> Result<Self> {
+        Self::create(run, SEGMENTS, &SEGMENT_SCHEMA, &[0, 1], version).await
+    }
+
+    /// Reasons come in the order `(item_id, rank, reason_rank)`.
+    pub(crate) async fn reasons(run: &Run, version: &SolutionVersion) -> Result<Self> {
+        Self::create(run, REASONS, &REASON_SCHEMA, &[0, 1, 3], version).await
+    }
+
+    async fn create(
+        run: &Run,
+        name: &str,
+        schema: &SchemaRef,
+        order: &[i32],
+        version: &SolutionVersion,
+    ) -> Result<Self> {
+        let file = run.writer(name).await?;
+        let sorted = order.iter().map(|at| SortingColumn { column_idx: *at, descending: false, nulls_first: false });
         // Nothing here may change from run to run: run ids and times are in the commit.
         let facts = [
             ("item_affinity.solution_version", version.reference().version.unwrap_or_default().to_string()),
@@ -35,13 +68,13 @@ impl ParquetOutput {
         let properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
             .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-            .set_sorting_columns(Some(sorted.to_vec()))
+            .set_sorting_columns(Some(sorted.collect()))
             .set_statistics_enabled(EnabledStatistics::Page)
             .set_key_value_metadata(Some(
                 facts.into_iter().map(|(key, value)| KeyValue::new(key.to_owned(), value)).collect(),
             ))
             .build();
-        let writer = AsyncArrowWriter::try_new(file, Arc::clone(&SEGMENT_SCHEMA), Some(properties))?;
+        let writer = AsyncArrowWriter::try_new(file, Arc::clone(schema), Some(properties))?;
         Ok(Self { writer, rows: 0 })
     }
 

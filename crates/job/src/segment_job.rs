@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use datafusion::execution::context::SessionContext;
 use item_affinity_datafusion::{
-    DEFAULT_MAX_ITEMS, DEFAULT_NUM_RESULTS, ItemList, NUM_RESULTS_RANGE, Seen, SessionSettings,
+    DEFAULT_MAX_ITEMS, DEFAULT_NUM_RESULTS, ItemList, NUM_RESULTS_RANGE, REASONS_RANGE, Seen, SessionSettings,
 };
 use item_affinity_solution::{Observer, Silent, SolutionRef, SolutionVersion};
 use item_affinity_storage::{Artifact, Commit, CommitBody, Location, Stores, Versions, sha256_hex};
@@ -41,6 +41,7 @@ pub struct BatchSegmentJob {
     max_items: usize,
     pub(crate) seen: Seen,
     pub(crate) min_score: f32,
+    pub(crate) reasons: Option<usize>,
     output: Option<String>,
     pub(crate) format: OutputFormat,
     force: bool,
@@ -83,6 +84,7 @@ impl BatchSegmentJob {
             max_items: DEFAULT_MAX_ITEMS,
             seen: Seen::Include,
             min_score: 0.0,
+            reasons: None,
             output: None,
             format: OutputFormat::Parquet,
             force: false,
@@ -119,6 +121,16 @@ impl BatchSegmentJob {
     #[must_use]
     pub fn min_score(mut self, score: f32) -> Self {
         self.min_score = score;
+        self
+    }
+
+    /// Writes the reasons of each user as well: so many past items, 1 to 1,000, with their share of the affinity.
+    ///
+    /// The segments are the same; `data/run=<run_id>/_reasons/part-00000.parquet` of the same commit holds `item_id, rank,
+    /// user_id, reason_rank, because_item_id, share`. Only shares above 0 are reasons, so a user may have none.
+    #[must_use]
+    pub fn reasons(mut self, reasons: Option<usize>) -> Self {
+        self.reasons = reasons;
         self
     }
 
@@ -238,6 +250,18 @@ impl BatchSegmentJob {
             let accepted = "in [0, 1]".to_owned();
             return Err(Error::OutOfRange { name: "min_score", accepted, value: self.min_score.to_string() });
         }
+        if let Some(reasons) = self.reasons {
+            if !REASONS_RANGE.contains(&reasons) {
+                let accepted = format!("in {}..={}", REASONS_RANGE.start(), REASONS_RANGE.end());
+                return Err(Error::OutOfRange { name: "reasons", accepted, value: reasons.to_string() });
+            }
+            if self.format != OutputFormat::Parquet {
+                return Err(Error::Missing(
+                    "reasons need --format parquet: Amazon Personalize's JSON Lines have no place for them; leave \
+                     --reasons out, or write Parquet",
+                ));
+            }
+        }
         let asked = self.items.entries.len();
         if asked == 0 {
             return Err(Error::Missing("the list of items is empty; name at least one item"));
@@ -262,7 +286,7 @@ impl BatchSegmentJob {
 
     /// The same solution version, items and settings give the same key.
     fn job_key(&self, version: &SolutionVersion) -> String {
-        let parts = [
+        let mut parts = vec![
             "segments 1".to_owned(),
             version.commit.sha256.clone(),
             self.item_list_sha256(),
@@ -270,6 +294,8 @@ impl BatchSegmentJob {
             format!("{:?}", self.format),
             format!("{} {}", self.seen, self.min_score),
         ];
+        // Jobs without reasons keep the key that they had before there were any.
+        parts.extend(self.reasons.map(|reasons| format!("reasons {reasons}")));
         sha256_hex(parts.join("\n").as_bytes())
     }
 }

@@ -20,7 +20,7 @@ pub(crate) enum Output<'a> {
 impl<'a> Output<'a> {
     pub(crate) async fn create(job: &'a BatchSegmentJob, version: &SolutionVersion, run: &Run) -> Result<Self> {
         Ok(match &job.format {
-            OutputFormat::Parquet => Self::Parquet(Box::new(ParquetOutput::create(run, version).await?)),
+            OutputFormat::Parquet => Self::Parquet(Box::new(ParquetOutput::segments(run, version).await?)),
             OutputFormat::JsonLines { input_name, users_key } => Self::JsonLines {
                 lines: JsonLines::new(&job.items, *users_key),
                 file: Box::new(run.writer(&format!("{input_name}.out")).await?),

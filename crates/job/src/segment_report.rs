@@ -27,6 +27,8 @@ pub struct SegmentReport {
     pub error: u64,
     /// Rows written.
     pub rows: u64,
+    /// Rows of reasons written; 0 when none were asked for.
+    pub reasons: u64,
     /// Why entries have no segment; empty when `already_done`, they are in the output then.
     pub item_errors: Vec<ItemErrorRecord>,
     /// What is worth knowing but did not stop the job.
@@ -47,6 +49,7 @@ impl SegmentReport {
             empty: 0,
             error: 0,
             rows: 0,
+            reasons: 0,
             item_errors: Vec::new(),
             warnings: Vec::new(),
             files: Vec::new(),
@@ -64,6 +67,7 @@ impl SegmentReport {
             empty: count("empty"),
             error: count("error"),
             rows: count("rows"),
+            reasons: count("reasons"),
             files: done.files.iter().map(|f| f.path.clone()).collect(),
             ..Self::of(version)
         }

@@ -11,10 +11,21 @@ use item_affinity_solution::{SolutionVersion, Stage};
 use item_affinity_storage::{CommitBody, Run, SolutionPin};
 
 use crate::error::{Error, Result};
+use crate::explained_rows::ExplainedRows;
 use crate::item_errors::{self, ItemErrorRecord};
 use crate::segment_job::BatchSegmentJob;
 use crate::segment_output::Output;
 use crate::segment_report::SegmentReport;
+
+/// What has been written.
+#[derive(Default)]
+struct Written {
+    /// Rows of segments by item.
+    by_item: BTreeMap<String, u64>,
+    /// Rows of segments, and rows of reasons.
+    rows: u64,
+    reasons: u64,
+}
 
 impl BatchSegmentJob {
     /// Ranks and writes everything that the commit will name.
@@ -26,7 +37,7 @@ impl BatchSegmentJob {
         let wanted = self.items.entries.iter().filter_map(|e| e.item.as_ref().ok()).collect::<BTreeSet<_>>();
         let known = wanted.iter().filter(|id| version.items.ids.index_of(id).is_some()).count();
         let mut warnings = self.warnings(version, wanted.len());
-        let counted = if wanted.is_empty() {
+        let written = if wanted.is_empty() {
             // Every line was unreadable: the records say why, and there is nothing to rank.
             self.write_rows(None, version, run).await?
         } else {
@@ -35,6 +46,7 @@ impl BatchSegmentJob {
                 num_results: self.num_results,
                 seen: self.seen,
                 min_score: self.min_score,
+                reasons: self.reasons,
             };
             let planned = segments_dataframe(&ctx, &self.stores, version, &request)?;
             let expected = known as u64 * (self.num_results as u64).min(version.model.users);
@@ -51,19 +63,20 @@ impl BatchSegmentJob {
         report.error = item_errors.len() as u64;
         for entry in &self.items.entries {
             let Ok(id) = &entry.item else { continue };
-            match counted.get(id.as_str()) {
+            match written.by_item.get(id.as_str()) {
                 Some(_) => report.ok += 1,
                 None if version.items.ids.index_of(id).is_some() => report.empty += 1,
                 None => {}
             }
         }
-        report.rows = counted.values().sum();
+        report.rows = written.by_item.values().sum();
+        report.reasons = written.reasons;
         report.item_errors = item_errors;
         for warning in &warnings {
             self.observer.warning(warning);
         }
         report.warnings.append(&mut warnings);
-        let counts = [
+        let mut counts = vec![
             ("asked", report.asked),
             ("ok", report.ok),
             ("empty", report.empty),
@@ -71,6 +84,7 @@ impl BatchSegmentJob {
             ("rows", report.rows),
             ("users", version.model.users),
         ];
+        counts.extend(self.reasons.map(|_| ("reasons", report.reasons)));
         let reference = version.reference();
         let body = CommitBody {
             solution_version: Some(SolutionPin {
@@ -107,10 +121,13 @@ impl BatchSegmentJob {
         mut rows: Option<SendableRecordBatchStream>,
         version: &SolutionVersion,
         run: &Run,
-    ) -> Result<BTreeMap<String, u64>> {
+    ) -> Result<Written> {
         let mut output = Output::create(self, version, run).await?;
-        let mut counted = BTreeMap::<String, u64>::new();
-        let mut done = 0;
+        let mut explained = match self.reasons {
+            Some(_) => Some(ExplainedRows::create(run, version).await?),
+            None => None,
+        };
+        let mut written = Written::default();
         loop {
             let next = async {
                 match rows.as_mut() {
@@ -124,15 +141,34 @@ impl BatchSegmentJob {
                 batch = next => batch,
             };
             let Some(batch) = batch.transpose()? else { break };
-            for (item, rows) in item_runs(&batch) {
-                *counted.entry(item.to_owned()).or_default() += rows;
+            match explained.as_mut() {
+                None => self.write_segments(&batch, &mut output, &mut written).await?,
+                Some(explained) => {
+                    explained.push(&batch).await?;
+                    while let Some(segments) = explained.next_segments() {
+                        self.write_segments(&segments, &mut output, &mut written).await?;
+                    }
+                }
             }
-            output.write(&batch).await?;
-            done += batch.num_rows() as u64;
-            self.observer.advance(done, None);
+        }
+        if let Some(mut explained) = explained {
+            if let Some(segments) = explained.last_segments()? {
+                self.write_segments(&segments, &mut output, &mut written).await?;
+            }
+            written.reasons = explained.finish().await?;
         }
         output.finish(&self.without_segment(version).collect::<Vec<_>>()).await?;
-        Ok(counted)
+        Ok(written)
+    }
+
+    async fn write_segments(&self, batch: &RecordBatch, output: &mut Output<'_>, written: &mut Written) -> Result<()> {
+        for (item, rows) in item_runs(batch) {
+            *written.by_item.entry(item.to_owned()).or_default() += rows;
+        }
+        output.write(batch).await?;
+        written.rows += batch.num_rows() as u64;
+        self.observer.advance(written.rows, None);
+        Ok(())
     }
 
     fn item_errors(&self, version: &SolutionVersion) -> Vec<ItemErrorRecord> {

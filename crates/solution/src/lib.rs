@@ -49,6 +49,7 @@ mod refresh;
 mod states;
 mod tables;
 mod train;
+mod user_history;
 mod version;
 mod write;
 

@@ -19,7 +19,7 @@ use crate::tables::{Table, pairs};
 use crate::version::{ItemHistory, ItemStates, PairPart, SolutionVersion, UserPart, UserStates};
 
 /// Files fetched at once, so that the next one is there when the last one is decoded.
-const FETCHED_AHEAD: usize = 2;
+pub(crate) const FETCHED_AHEAD: usize = 2;
 /// Sizes asked for at once.
 const ASKED_AT_ONCE: usize = 16;
 
