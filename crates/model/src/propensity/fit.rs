@@ -5,7 +5,7 @@ use rayon::prelude::*;
 
 use super::sample::{CAPS, Drawn, Pairs, draw};
 use super::{
-    LearntFrom, Linear, NEW_TERMS, Propensity, REPEAT_TERMS, Regime, affinity, linear_terms, mass, new_terms,
+    LearntFrom, Linear, NEW_TERMS, Propensity, REPEAT_TERMS, Regime, UNKNOWN, affinity, linear_terms, mass, new_terms,
     repeat_terms,
 };
 use crate::clock::HeldOut;
@@ -45,7 +45,7 @@ pub(crate) struct Known<'a> {
 ///
 /// For each regime, new pairs and pairs with history, it draws pairs, weighs them by the inverse of the probability
 /// that they were drawn with, and fits a logistic regression. A regime without a pair that interacted becomes
-/// [`Regime::Never`], one with fewer than [`LEAST_POSITIVES`] a prior.
+/// [`Regime::Never`], one with fewer than [`LEAST_POSITIVES`] a prior, one without any pair the prior of the unknown.
 ///
 /// # Shapes
 /// window: the events from the held-out moment on, with the vocabularies of `known`
@@ -125,6 +125,8 @@ fn regime(pairs: &Pairs, scale: f64, fit: impl FnOnce() -> Option<(Logistic, f64
             fit.intercept += scale;
             Regime::fitted(fit, ridge, pairs.positives, pairs.pairs)
         }
+        // Without a pair to look at nothing was seen not to happen either.
+        None if pairs.pairs == 0 => Regime::Prior { log_odds: UNKNOWN },
         None if pairs.positives == 0 => Regime::Never,
         None => Regime::Prior { log_odds: prior() },
     }
