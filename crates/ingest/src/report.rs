@@ -271,8 +271,15 @@ impl DataReport {
             }
             if metadata.without_interactions > 0 {
                 let code = if dataset == "Items" { "ITEMS_WITHOUT_INTERACTIONS" } else { "USERS_WITHOUT_INTERACTIONS" };
-                let part = percent(share(metadata.without_interactions, metadata.ids));
-                found.push((code, format!("{part} of the {ids} in {dataset} have no interactions")));
+                found.push((
+                    code,
+                    format!(
+                        "{} of {} {ids} in {dataset} ({}) have no interactions",
+                        metadata.without_interactions,
+                        metadata.ids,
+                        percent(share(metadata.without_interactions, metadata.ids)),
+                    ),
+                ));
             }
             let columns = metadata.columns.iter().map(|column| (column.name.as_str(), column.complete()));
             for (name, complete) in incomplete(columns) {

@@ -135,6 +135,18 @@ impl Dataset {
     /// The selected columns of Items and of Users; none where no column is selected.
     async fn selections(&self, stores: &Stores) -> Result<[Option<AttributeSelection>; 2]> {
         let all = &self.attributes;
+        let named = [("--include-columns", &all.include), ("--exclude-columns", &all.exclude)];
+        if let Some((option, _)) = named.into_iter().find(|(_, names)| !names.is_empty())
+            && self.items.is_empty()
+            && self.users.is_empty()
+        {
+            return Err(item_affinity_ingest::Error::Option {
+                option,
+                what: "there are neither Items nor Users whose columns it could choose from".to_owned(),
+                cure: "add --items or --users, or leave it out".to_owned(),
+            }
+            .into());
+        }
         if *all == AttributeSelection::default() || self.items.is_empty() || self.users.is_empty() {
             return Ok([Some(all.clone()), Some(all.clone())]);
         }

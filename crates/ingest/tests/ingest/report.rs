@@ -131,7 +131,7 @@ fn metadata_is_compared_with_the_interactions() {
         messages[..4],
         [
             "10 items of 600 interactions (50 %) are not in Items",
-            "80 % of the items in Items have no interactions",
+            "40 of 50 items in Items (80 %) have no interactions",
             "genre of Items is 62 % complete",
             "genre of Items has 31 categories",
         ]
