@@ -5,6 +5,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
     clippy::cast_sign_loss,
     clippy::cast_possible_wrap
 )]
@@ -12,6 +13,7 @@
 mod damage;
 mod evaluation;
 mod jobs;
+mod odd_data;
 mod planted;
 mod refresh;
 mod same_bytes;
