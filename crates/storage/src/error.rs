@@ -271,6 +271,9 @@ pub enum Error {
         /// One object that is there.
         example: String,
     },
+    /// A file that would be overwritten.
+    #[error("ERR_OUTPUT_EXISTS: the name is taken by something else; file={0}; give another name, or remove it")]
+    OutputExists(String),
     /// A version that is not there.
     #[error("ERR_NO_VERSION: {reason}; file={file}; {cure}")]
     NoVersion {
@@ -372,6 +375,7 @@ impl Error {
             | Self::NotFound { .. }
             | Self::StoreSetting { .. }
             | Self::OutputNotEmpty { .. }
+            | Self::OutputExists(_)
             | Self::NoVersion { .. }
             | Self::Commit { .. }
             | Self::Damaged { .. } => ErrorKind::BadInput,
