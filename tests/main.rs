@@ -13,6 +13,7 @@
 mod bad_input;
 mod cli;
 mod common;
+mod evaluate;
 mod examples;
 mod pipeline;
 mod readme;

@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use item_affinity_ingest::{ColumnMapping, TimestampUnit};
 use item_affinity_model::{ItemAffinity, TimeProtocol};
 
+use crate::evaluate::EvaluationFormatName;
 use crate::segment_args::SegmentArgs;
 
 const EXIT_CODES: &str = "Exit codes: 0 done or already done, 1 a bug, 2 usage, 3 bad input or a missing right, \
@@ -282,9 +283,12 @@ pub(crate) struct EvaluateArgs {
     /// Users per segment, besides 1 % of the users; may repeat.
     #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) k: Vec<u32>,
-    /// How the result looks.
-    #[arg(long, value_enum, default_value_t = ReportFormat::Table)]
-    pub(crate) format: ReportFormat,
+    /// How the result looks; Parquet is one row for each figure.
+    #[arg(long, value_enum, default_value_t = EvaluationFormatName::Table)]
+    pub(crate) format: EvaluationFormatName,
+    /// Writes the result to this new file instead of stdout, as JSON or Parquet; nothing is overwritten.
+    #[arg(long, value_name = "LOCATION")]
+    pub(crate) output: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

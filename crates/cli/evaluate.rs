@@ -3,17 +3,32 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use clap::ValueEnum;
 use item_affinity_model::{PersonalizeEvaluation, PersonalizeMetrics, TimeProtocol};
-use item_affinity_solution::{EvaluationJob, Observer, Protocol};
+use item_affinity_solution::{EvaluationFormat, EvaluationJob, EvaluationReport, Observer, Protocol};
+use item_affinity_storage::{Location, NewFile, Stores};
 
-use crate::args::{EvaluateArgs, Global, ProtocolName, ReportFormat};
+use crate::args::{EvaluateArgs, Global, ProtocolName};
 use crate::evaluation_text::time_table;
 use crate::exit::Failure;
 use crate::print::{say, text_table};
 use crate::progress::{Progress, grouped};
 use crate::train::dataset;
 
+/// How the result looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum EvaluationFormatName {
+    Table,
+    Json,
+    Parquet,
+}
+
 pub(crate) async fn run(global: &Global, args: EvaluateArgs) -> Result<ExitCode, Failure> {
+    let stores = Stores::from_env();
+    let output = output(&args)?;
+    if let Some((location, _)) = &output {
+        EvaluationReport::check_output(&stores, location).await?;
+    }
     let progress = Arc::new(Progress::new(global));
     let protocols: &[Protocol] = match args.protocol {
         ProtocolName::Time => &[Protocol::Time],
@@ -28,21 +43,42 @@ pub(crate) async fn run(global: &Global, args: EvaluateArgs) -> Result<ExitCode,
         .allow_small_data(args.data.log.allow_small_data)
         .threads(global.threads.map(std::num::NonZeroUsize::get))
         .observer(Arc::clone(&progress) as Arc<dyn Observer>)
+        .stores(stores.clone())
         .run()
         .await?;
     progress.end_stage();
-    match args.format {
-        ReportFormat::Table => {
-            if let Some(time) = &report.time {
-                say(&time_table(time)?)?;
-            }
-            if let Some(personalize) = &report.personalize {
-                say(&personalize_table(personalize)?)?;
-            }
-        }
-        ReportFormat::Json => say(&serde_json::to_string_pretty(&report).map_err(anyhow::Error::new)?)?,
+    if let Some((location, format)) = output {
+        let done = match report.write(&stores, &location, format).await? {
+            NewFile::Written => "written to",
+            NewFile::AlreadyThere => "already in",
+        };
+        say(&format!("the evaluation is {done} {location}"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if args.format == EvaluationFormatName::Json {
+        say(&report.to_json()?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(time) = &report.time {
+        say(&time_table(time)?)?;
+    }
+    if let Some(personalize) = &report.personalize {
+        say(&personalize_table(personalize)?)?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The file to write, if one is asked for.
+fn output(args: &EvaluateArgs) -> Result<Option<(Location, EvaluationFormat)>, Failure> {
+    match (&args.output, args.format) {
+        (None, EvaluationFormatName::Parquet) => Err(Failure::usage("Parquet is binary; add --output FILE")),
+        (None, _) => Ok(None),
+        (Some(_), EvaluationFormatName::Table) => {
+            Err(Failure::usage("--output writes files for programs; add --format json or --format parquet"))
+        }
+        (Some(text), EvaluationFormatName::Json) => Ok(Some((Location::parse(text)?, EvaluationFormat::Json))),
+        (Some(text), EvaluationFormatName::Parquet) => Ok(Some((Location::parse(text)?, EvaluationFormat::Parquet))),
+    }
 }
 
 fn personalize_table(result: &PersonalizeEvaluation) -> Result<String, Failure> {

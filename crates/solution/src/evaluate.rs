@@ -29,7 +29,7 @@ pub enum Protocol {
 
 /// Measures a recipe on held-out interactions, by [`Protocol::Time`] unless others are asked for.
 ///
-/// Nothing is written.
+/// Nothing is written; [`EvaluationReport::write`] does.
 ///
 /// ```no_run
 /// # async fn example() -> item_affinity_solution::Result<()> {
