@@ -70,7 +70,7 @@ pub(crate) fn card_text(card: &ModelCard) -> Result<String, Failure> {
 
 fn attributes(decision: Option<&SideDecision>, columns: &[String]) -> String {
     match decision {
-        None => "none given".to_owned(),
+        None => "none given, or none that say anything".to_owned(),
         Some(decision) if decision.used => format!(
             "{} (soft recall of new pairs {} % without, {} % with)",
             columns.join(", "),

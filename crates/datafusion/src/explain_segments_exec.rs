@@ -29,9 +29,9 @@ use item_affinity_storage::Stores;
 use crate::error::{from_model, from_solution};
 use crate::segment_reasons::{AllReasons, Asked, Explanations, Solver};
 use crate::segment_schema::{EXPLANATION_SCHEMA, explanation_order, segment_order};
-use crate::top_k_users_exec::blocking;
+use crate::top_k_users_exec::{CancelOnDrop, blocking};
 
-/// Users that a thread explains before it looks whether anybody still waits: a fraction of a second.
+/// Users that are handed to a thread at once.
 const USERS_AT_ONCE: usize = 32;
 
 /// What is to be explained, and from what.
@@ -203,8 +203,7 @@ async fn gather(mut input: SendableRecordBatchStream, memory: &Memory) -> Result
     Ok(segments)
 }
 
-/// Works out the reasons of all rows. Nothing here goes on for long once the stream is dropped: the threads finish the
-/// few users in hand.
+/// Works out the reasons of all rows. Once the stream is dropped, the threads end with the user in hand.
 async fn explain(
     query: &Arc<ExplanationQuery>,
     segments: &[RecordBatch],
@@ -232,11 +231,12 @@ async fn explain(
     let solver = Arc::new(solver);
     let users = solver.asked.users.len();
     let chunks = (0..users).step_by(USERS_AT_ONCE).map(|first| first..users.min(first + USERS_AT_ONCE));
+    let cancel = CancelOnDrop::default();
     let solve = |chunk| {
-        let (solver, time) = (Arc::clone(&solver), metrics.solve_time.clone());
+        let (solver, time, stop) = (Arc::clone(&solver), metrics.solve_time.clone(), Arc::clone(&cancel.0));
         blocking(move || {
             let timer = time.timer();
-            let reasons = solver.explain(chunk);
+            let reasons = solver.explain(chunk, &stop);
             timer.done();
             reasons
         })

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use datafusion::arrow::array::{ArrayRef, AsArray, Float32Array, Int32Array, RecordBatch, StringBuilder, UInt32Array};
 use datafusion::arrow::compute::take;
@@ -109,12 +110,15 @@ impl Solver {
         8 * (dimension * dimension.max(longest.min(dimension)) + (dimension + 3 * longest) * items)
     }
 
-    /// The largest positive shares for each entry of some users.
-    pub(crate) fn explain(&self, users: Range<usize>) -> Result<SomeReasons> {
+    /// The largest positive shares for each entry of some users; cut short when `stop` says that nobody waits.
+    pub(crate) fn explain(&self, users: Range<usize>, stop: &AtomicBool) -> Result<SomeReasons> {
         let mut found = SomeReasons { lengths: Vec::new(), reasons: Vec::new() };
         for user in users {
             let items = &self.asked.items[self.asked.bounds[user]..self.asked.bounds[user + 1]];
             for items in items.chunks(ITEM_BLOCK) {
+                if stop.load(Ordering::Relaxed) {
+                    return Ok(found);
+                }
                 // The part of a prior is the rest of the affinity: it does not touch the shares of past items.
                 let explained = self.explainer.reasons(self.history.row(user), None, items, self.count);
                 for of_item in explained.map_err(from_model)? {

@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{Float32Type, Int32Type};
@@ -16,6 +17,7 @@ use datafusion::object_store::ObjectStoreExt;
 use datafusion::object_store::path::Path;
 use datafusion::parquet::arrow::ArrowWriter;
 use datafusion::prelude::SessionContext;
+use futures::StreamExt;
 use item_affinity_datafusion::{SessionSettings, session};
 use item_affinity_model::ndarray::ArrayView1;
 use item_affinity_solution::{SolutionVersion, TrainingJob};
@@ -243,4 +245,28 @@ async fn a_session_without_enough_memory_refuses_to_explain() {
     let sql = format!("SELECT * FROM item_affinity_explain([{all}], 150, 1000)");
     let error = ctx.sql(&sql).await.unwrap().collect().await.unwrap_err();
     assert_eq!(item_affinity_datafusion::error_kind(&error), item_affinity_storage::ErrorKind::Limit, "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_stream_gives_back_its_memory_at_once() {
+    let (_, version, ctx) = trained(false).await;
+    let all = version.items.ids.iter().map(|id| format!("'{id}'")).collect::<Vec<_>>().join(", ");
+    let sql = format!("SELECT * FROM item_affinity_explain([{all}], 5000000, 1000)");
+    let pool = Arc::clone(&ctx.runtime_env().memory_pool);
+    let mut rows = ctx.sql(&sql).await.unwrap().execute_stream().await.unwrap();
+    let reserved = async {
+        while pool.reserved() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::select! {
+        batch = rows.next() => drop(batch.unwrap().unwrap()),
+        () = reserved => {}
+    }
+    drop(rows);
+    let started = Instant::now();
+    while pool.reserved() > 0 {
+        assert!(started.elapsed() < Duration::from_secs(5), "{} bytes are still held", pool.reserved());
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
 }

@@ -85,6 +85,10 @@ impl BatchSegmentJob {
             ("users", version.model.users),
         ];
         counts.extend(self.reasons.map(|_| ("reasons", report.reasons)));
+        let mut details = serde_json::json!({ "num_results": self.num_results, "as_of": version.model.as_of });
+        if let Some(reasons) = self.reasons {
+            details["reasons"] = reasons.into();
+        }
         let reference = version.reference();
         let body = CommitBody {
             solution_version: Some(SolutionPin {
@@ -94,7 +98,7 @@ impl BatchSegmentJob {
             }),
             item_list_sha256: Some(self.item_list_sha256()),
             counts: counts.into_iter().map(|(name, count)| (name.to_owned(), count)).collect(),
-            details: serde_json::json!({ "num_results": self.num_results, "as_of": version.model.as_of }),
+            details,
             ..CommitBody::default()
         };
         Ok((body, report))

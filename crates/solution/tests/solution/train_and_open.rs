@@ -82,6 +82,38 @@ async fn pairs_with_history_are_read_back_for_the_asked_items() {
 }
 
 #[tokio::test]
+async fn histories_of_asked_users_are_their_rows_of_all_pairs() {
+    let stores = small_data().await;
+    trained(&stores).await;
+    let version = open(&stores, "memory:///affinity").await.unwrap();
+    let all: Vec<u32> = (0..40).collect();
+    let expected = version.item_history(&stores, &all).await.unwrap().weights.transpose();
+    assert_eq!((expected.rows(), expected.columns()), (240, 40));
+    for users in [vec![], vec![0], vec![7, 63, 64, 65, 239], (0..240).collect::<Vec<u32>>()] {
+        let found = version.user_history(&stores, &users).await.unwrap();
+        assert_eq!((found.rows(), found.columns()), (users.len(), 40));
+        for (row, user) in users.iter().enumerate() {
+            assert_eq!(found.row(row), expected.row(*user as usize));
+        }
+    }
+}
+
+#[tokio::test]
+async fn histories_are_not_read_from_damaged_pairs() {
+    let stores = small_data().await;
+    trained(&stores).await;
+    let version = open(&stores, "memory:///affinity").await.unwrap();
+    let part = &version.pair_parts[0].entry;
+    let place = format!("memory:///affinity/{}", part.path);
+    let mut bytes = crate::planted::bytes(&stores, &Location::parse(&place).unwrap()).await;
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    crate::planted::put(&stores, &place, bytes).await;
+    let error = version.user_history(&stores, &[3]).await.unwrap_err().to_string();
+    assert!(error.starts_with("ERR_SOLUTION_DAMAGED: ") && error.contains(&part.path), "{error}");
+}
+
+#[tokio::test]
 async fn counts_and_times_of_states_are_those_of_the_interactions() {
     let stores = small_data().await;
     trained(&stores).await;
