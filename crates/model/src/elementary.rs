@@ -56,6 +56,16 @@ pub(crate) fn logistic(z: f64) -> f64 {
     1.0 / (1.0 + power * polynomial(&EXP, rest))
 }
 
+/// `2^x` for x of at most 0; NaN for NaN.
+#[inline(always)]
+pub(crate) fn exp2(x: f64) -> f64 {
+    // Smaller ones would be subnormal.
+    let x = x.max(-1000.0);
+    let rounded = x + ROUND;
+    let power = f64::from_bits((rounded.to_bits() << FRACTION_BITS).wrapping_add(ONE));
+    power * polynomial(&EXP, (x - (rounded - ROUND)) * LN_2)
+}
+
 /// By Horner's rule, the highest coefficient first.
 #[inline(always)]
 fn polynomial<const N: usize>(coefficients: &[f64; N], x: f64) -> f64 {
@@ -81,6 +91,16 @@ mod tests {
             x *= 1.000_37;
         }
         assert_eq!(ln(1.0), 0.0);
+    }
+
+    #[test]
+    fn powers_of_two_are_those_of_the_standard_library() {
+        for n in 0..=90_000 {
+            let x = -f64::from(n) / 90.0;
+            assert!((exp2(x) - x.exp2()).abs() <= 1e-15 * x.exp2(), "{x}: {} {}", exp2(x), x.exp2());
+        }
+        assert_eq!((exp2(0.0), exp2(-1.0), exp2(-900.0)), (1.0, 0.5, (-900f64).exp2()));
+        assert!(exp2(f64::NEG_INFINITY) < 1e-300);
     }
 
     #[test]

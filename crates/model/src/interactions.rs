@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 
 use crate::csr::Csr;
+use crate::elementary::exp2;
 use crate::error::{Error, Result, same_length};
 use crate::rows::{blocks, split_by};
 use crate::vocabulary::Vocabulary;
@@ -205,7 +206,7 @@ impl Interactions {
             return Err(Error::out_of_range("half_life", half_life, "(0, infinity)"));
         }
         #[allow(clippy::cast_precision_loss)] // a user has fewer than 2³² events
-        self.weighted_pairs(|history, at| (-((history.times.len() - 1 - at) as f64) / half_life).exp2())
+        self.weighted_pairs(|history, at| exp2(-((history.times.len() - 1 - at) as f64) / half_life))
     }
 
     fn weighted_pairs(&self, factor: impl Fn(&History<'_>, usize) -> f64 + Sync) -> Result<Pairs> {
@@ -292,7 +293,7 @@ impl Decay {
         // Seconds since an event are far below 2^53.
         #[allow(clippy::cast_precision_loss)]
         let age = self.as_of.saturating_sub(time).max(0) as f64;
-        (-age / self.half_life_seconds).exp2()
+        exp2(-age / self.half_life_seconds)
     }
 }
 

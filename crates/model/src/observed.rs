@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use crate::csr::Csr;
+use crate::elementary::ln;
 use crate::error::{Error, Result};
 use crate::recipe::ItemAffinity;
 
@@ -21,7 +22,8 @@ impl<'a> Observed<'a> {
         if let Some(value) = pairs.values().iter().find(|value| **value < 0.0) {
             return Err(Error::out_of_range("the weight of a pair", value, "[0, infinity)"));
         }
-        let confidence = pairs.values().par_iter().map(|weight| weight.ln_1p()).collect();
+        #[allow(clippy::cast_possible_truncation)] // the nearest f32 is what is meant
+        let confidence = pairs.values().par_iter().map(|weight| ln(1.0 + f64::from(*weight)) as f32).collect();
         Ok(Self { pairs, confidence, side })
     }
 

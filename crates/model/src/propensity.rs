@@ -13,6 +13,7 @@ use ndarray::{ArrayView1, ArrayView2, Axis};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::elementary::ln;
 use crate::logistic::Logistic;
 use crate::terms::{
     ITEM_TERM_NAMES, ITEM_TERMS, MASS, PAIR_TERM_NAMES, PAIR_TERMS, Terms, USER_TERM_NAMES, USER_TERMS,
@@ -149,7 +150,7 @@ fn crossed<T: Copy>(linear: &[T; NEW_TERMS + PAIR_TERMS]) -> [T; CROSSED] {
 fn new_terms(terms: &Terms, user: usize, item: usize, affinity: f32) -> [f64; NEW_TERMS] {
     let mut out = [0.0; NEW_TERMS];
     out[0] = f64::from(affinity) * (-terms.unit).exp();
-    out[1] = f64::from(affinity.max(AFFINITY_FLOOR)).ln() - terms.unit;
+    out[1] = ln(f64::from(affinity.max(AFFINITY_FLOOR))) - terms.unit;
     let others = terms.users.row(user).into_iter().chain(terms.items.row(item));
     out[2..].iter_mut().zip(others).for_each(|(out, term)| *out = *term);
     out

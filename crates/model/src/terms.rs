@@ -8,10 +8,12 @@ use ndarray::Array2;
 use rayon::prelude::*;
 
 use crate::clock::Clock;
+use crate::elementary::{exp2, ln};
 use crate::interactions::{History, Interactions};
 use crate::rows::blocks;
 
-/// Half-lives of the activity of a user, in horizons; its last term counts all time alike.
+/// Half-lives of the activity of a user, in horizons, each four times the one before; its last term counts all time
+/// alike.
 const ACTIVITY_HALF_LIVES: [f64; 6] = [1.0 / 256.0, 1.0 / 64.0, 1.0 / 16.0, 0.25, 1.0, 4.0];
 /// Terms of a user: the activities, then the mass of affinity.
 pub(crate) const USER_TERMS: usize = ACTIVITY_HALF_LIVES.len() + 2;
@@ -34,7 +36,7 @@ const POPULARITY_HALF_LIFE: f64 = 0.25;
 pub(crate) const ITEM_TERMS: usize = 2;
 /// Names of the terms of an item, in their order.
 pub(crate) const ITEM_TERM_NAMES: [&str; ITEM_TERMS] = ["popularity, half-life 1/4 horizon", "popularity, all time"];
-/// Half-lives of the events of a pair, in horizons.
+/// Half-lives of the events of a pair, in horizons, each four times the one before.
 const PAIR_HALF_LIVES: [f64; 4] = [0.125, 0.5, 2.0, 8.0];
 /// Terms of a pair with history.
 pub(crate) const PAIR_TERMS: usize = PAIR_HALF_LIVES.len() + 3;
@@ -128,7 +130,7 @@ impl Terms {
 impl Clock {
     /// How much an event counts, by a half-life in horizons.
     fn decay(self, time: i64, half_life: f64) -> f64 {
-        (-self.age(time) / half_life).exp2()
+        exp2(-self.age(time) / half_life)
     }
 
     /// Horizons since an event; 0 for a later one.
@@ -148,12 +150,26 @@ fn center(terms: &mut [f64], row: usize, term: usize, floor: f64) {
     }
 }
 
+/// How much an event of this age counts by each of some half-lives, each four times the one before: the decay by one is
+/// the fourth power of that by the next, so one exponential does for all.
+#[inline]
+fn decays<const N: usize>(age: f64, half_lives: &[f64; N]) -> [f64; N] {
+    let mut decay = exp2(-age / half_lives[N - 1]);
+    let mut out = [0f64; N];
+    for out in out.iter_mut().rev() {
+        *out = decay;
+        decay *= decay;
+        decay *= decay;
+    }
+    out
+}
+
 fn activity(history: &History<'_>, clock: Clock, terms: &mut [f64]) {
     let mut sums = [0f64; ACTIVITY_HALF_LIVES.len() + 1];
     for (time, weight) in history.times.iter().zip(history.weights) {
         let (age, weight) = (clock.age(*time), f64::from(*weight));
-        for (sum, half_life) in sums.iter_mut().zip(ACTIVITY_HALF_LIVES) {
-            *sum += weight * (-age / half_life).exp2();
+        for (sum, decay) in sums.iter_mut().zip(decays(age, &ACTIVITY_HALF_LIVES)) {
+            *sum += weight * decay;
         }
         sums[ACTIVITY_HALF_LIVES.len()] += weight;
     }
@@ -168,14 +184,15 @@ fn pair_terms(history: &History<'_>, clock: Clock, mut visit: impl FnMut(u32, &[
         for (_, position) in events {
             let at = *position as usize;
             let (age, weight) = (clock.age(history.times[at]), f64::from(history.weights[at]));
-            for (count, half_life) in counts.iter_mut().zip(PAIR_HALF_LIVES) {
-                *count += weight * (-age / half_life).exp2();
+            for (count, decay) in counts.iter_mut().zip(decays(age, &PAIR_HALF_LIVES)) {
+                *count += weight * decay;
             }
             counts[PAIR_HALF_LIVES.len()] += weight;
         }
-        let age = |event: &(u32, u32)| clock.age(history.times[event.1 as usize]).max(TIME_FLOOR).ln();
-        let [a, b, c, d, all] = counts.map(|count| (PAIR_SCALE * count).ln_1p());
-        visit(events[0].0, &[a, b, c, d, all, age(&events[events.len() - 1]), age(&events[0])]);
+        let age = |event: &(u32, u32)| clock.age(history.times[event.1 as usize]).max(TIME_FLOOR);
+        let [a, b, c, d, all] = counts.map(|count| 1.0 + PAIR_SCALE * count);
+        let terms = [a, b, c, d, all, age(&events[events.len() - 1]), age(&events[0])].map(ln);
+        visit(events[0].0, &terms);
     }
 }
 
@@ -223,6 +240,15 @@ mod tests {
         let popularity = 0.5f64.powf(6.0) + 2.0 * 0.5f64.powf(2.0);
         close(terms.items.row(1).as_slice().unwrap(), &[(popularity + 0.01).ln(), 3.01f64.ln() - mean]);
         close(terms.items.row(0).as_slice().unwrap(), &[(0.5f64.powf(4.0) + 0.01).ln(), 1.01f64.ln() - mean]);
+    }
+
+    #[test]
+    fn decays_are_those_of_their_half_lives() {
+        for age in [0.0, 1e-3, 0.1, 0.7, 3.0, 40.0, 1e6] {
+            let expected = |half_lives: &[f64]| half_lives.iter().map(|h| 0.5f64.powf(age / h)).collect::<Vec<_>>();
+            close(&decays(age, &ACTIVITY_HALF_LIVES), &expected(&ACTIVITY_HALF_LIVES));
+            close(&decays(age, &PAIR_HALF_LIVES), &expected(&PAIR_HALF_LIVES));
+        }
     }
 
     #[test]
