@@ -12,7 +12,7 @@ use crate::elementary::ln;
 use crate::error::{Error, Result, same_length};
 use crate::linalg::product_of_rows;
 use crate::propensity::{NewPairSlopes, probability};
-use candidates::Candidates;
+use candidates::{Candidates, Rank};
 use filter::{Hits, Line};
 
 /// What the line is lowered by, in log-odds: more than rounding in f32 can raise it.
@@ -53,10 +53,19 @@ pub struct TopKUsers {
 #[derive(Clone, Debug)]
 struct ItemTop {
     candidates: Candidates,
-    /// An affinity near those of the candidates at the threshold.
+    /// An affinity near those of the candidates at the threshold: a slow mean of those that got there.
     near: f32,
+    /// What the threshold asks of log-odds, for the threshold that it was worked out for.
+    bar: Bar,
     /// Users with history that come before the last that was looked for.
     seen_before: usize,
+}
+
+/// The least log-odds that reach a threshold.
+#[derive(Clone, Copy, Debug)]
+struct Bar {
+    threshold: Option<Rank>,
+    least: f32,
 }
 
 /// The new pairs of one item with the users of a tile, and those with history among them.
@@ -71,7 +80,12 @@ struct NewPairs<'a> {
 
 impl Default for ItemTop {
     fn default() -> Self {
-        Self { candidates: Candidates::default(), near: 0.1, seen_before: 0 }
+        Self {
+            candidates: Candidates::default(),
+            near: 0.1,
+            bar: Bar { threshold: None, least: f32::NEG_INFINITY },
+            seen_before: 0,
+        }
     }
 }
 
@@ -158,7 +172,7 @@ impl TopKUsers {
     /// # Errors
     /// [`Error::Shape`]; [`Error::NotFinite`] with the row of the item for log-odds of NaN
     /// # Cost
-    /// one exponential per pair with history of these users
+    /// one comparison per pair with history of these users, and one exponential for those that may be among the best
     pub fn push_repeat_pairs(&mut self, user_index: &[u32], history: &Csr) -> Result<()> {
         same_length("history", self.items.len(), history.rows())?;
         if self.k == 0 {
@@ -172,6 +186,9 @@ impl TopKUsers {
             for (user, log_odds) in users[among.clone()].iter().zip(&log_odds[among]) {
                 if log_odds.is_nan() {
                     return Err(Error::NotFinite { what: "the log-odds", row, iteration: None });
+                }
+                if *log_odds < item.least_log_odds() {
+                    continue;
                 }
                 if gapless || user_index.binary_search(user).is_ok() {
                     item.candidates.offer(self.k, probability(f64::from(*log_odds)), *user);
@@ -198,7 +215,8 @@ impl TopKUsers {
 impl ItemTop {
     /// False if a score is not finite.
     fn push(&mut self, k: usize, hits: &mut Hits, scores: &[f32], user_index: &[u32]) -> bool {
-        hits.reaching(scores, self.candidates.least_score().unwrap_or(f32::NEG_INFINITY));
+        let least = self.candidates.threshold().map_or(f32::NEG_INFINITY, |threshold| threshold.scored().score);
+        hits.reaching(scores, least);
         for at in &hits.at {
             let score = scores[*at as usize];
             // Every NaN and every +∞ comes here, since neither is below a threshold.
@@ -227,24 +245,34 @@ impl ItemTop {
                 continue;
             }
             if self.candidates.offer(k, *score, user) {
-                // What is offered now is close to the threshold: the tangent touches there.
-                self.near = affinities[at].max(LEAST_TANGENT);
+                self.near += 0.1 * (affinities[at].max(LEAST_TANGENT) - self.near);
             }
         }
         true
     }
 
+    /// The least log-odds with which a pair may be among the best.
+    #[allow(clippy::cast_possible_truncation)]
+    fn least_log_odds(&mut self) -> f32 {
+        let threshold = self.candidates.threshold();
+        if self.bar.threshold != threshold {
+            // A score that rounds to the threshold lies above the number below it.
+            let below = threshold.map_or(0.0, |threshold| f64::from(threshold.scored().score.next_down()));
+            let least = if below > 0.0 { ln(below / (1.0 - below)) as f32 } else { f32::NEG_INFINITY };
+            self.bar = Bar { threshold, least: least.next_down() };
+        }
+        self.bar.least
+    }
+
     /// The line above the log-odds of new pairs that touches them at an affinity near the threshold.
     #[allow(clippy::cast_possible_truncation)]
-    fn line(&self, slopes: NewPairSlopes, item: f32) -> Line {
-        // A score that rounds to the threshold lies above the number below it.
-        let below = self.candidates.least_score().map_or(0.0, |threshold| f64::from(threshold.next_down()));
-        if below <= 0.0 {
-            return Line { slope: 0.0, least: f32::NEG_INFINITY };
+    fn line(&mut self, slopes: NewPairSlopes, item: f32) -> Line {
+        let least = self.least_log_odds();
+        if least == f32::NEG_INFINITY {
+            return Line { slope: 0.0, least };
         }
-        let least = ln(below / (1.0 - below)) - f64::from(item);
-        let tangent = f64::from(slopes.log_affinity) * (ln(f64::from(self.near)) - 1.0);
-        Line { slope: slopes.affinity + slopes.log_affinity / self.near, least: (least - tangent) as f32 - LINE_SLACK }
+        let tangent = slopes.log_affinity * (ln(f64::from(self.near)) as f32 - 1.0);
+        Line { slope: slopes.affinity + slopes.log_affinity / self.near, least: least - item - tangent - LINE_SLACK }
     }
 
     /// Where users who ascend are among the users with history.

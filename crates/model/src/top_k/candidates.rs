@@ -35,12 +35,12 @@ pub(super) struct Candidates {
 }
 
 impl Candidates {
-    /// The score at the threshold.
-    pub(super) fn least_score(&self) -> Option<f32> {
-        self.threshold.map(|threshold| threshold.scored().score)
+    /// Who does not rank before it will never be among the best.
+    pub(super) fn threshold(&self) -> Option<Rank> {
+        self.threshold
     }
 
-    /// Takes one candidate; whether the threshold moved.
+    /// Takes one candidate, if it is good enough; whether it is.
     #[inline(always)]
     pub(super) fn offer(&mut self, k: usize, score: f32, user_index: u32) -> bool {
         let rank = Rank::new(score, user_index);
@@ -48,18 +48,19 @@ impl Candidates {
             return false;
         }
         self.kept.push(rank);
-        self.kept.len() >= k.saturating_mul(2) && self.prune(k)
+        if self.kept.len() >= k.saturating_mul(2) {
+            self.prune(k);
+        }
+        true
     }
 
-    /// Keeps the best k; whether the threshold moved.
-    fn prune(&mut self, k: usize) -> bool {
-        if k == 0 || self.kept.len() <= k {
-            return false;
+    /// Keeps the best k.
+    fn prune(&mut self, k: usize) {
+        if k > 0 && self.kept.len() > k {
+            let (_, threshold, _) = self.kept.select_nth_unstable(k - 1);
+            self.threshold = Some(*threshold);
+            self.kept.truncate(k);
         }
-        let (_, threshold, _) = self.kept.select_nth_unstable(k - 1);
-        self.threshold = Some(*threshold);
-        self.kept.truncate(k);
-        true
     }
 
     /// Bytes held beside itself.
