@@ -33,7 +33,7 @@ fn sources() -> Vec<PathBuf> {
 
 /// What of ours and of the engine each room may import, by its manifest.
 const MAY_IMPORT: [(&str, &[&str]); 6] = [
-    ("model", &["faer", "ndarray", "rayon", "rand"]),
+    ("model", &["faer", "ndarray", "pulp", "rayon", "rand"]),
     ("storage", &["arrow", "parquet", "object_store"]),
     ("ingest", &["item-affinity-model", "item-affinity-storage", "arrow", "parquet", "rayon"]),
     (
@@ -68,6 +68,7 @@ const WATCHED: [&str; 17] = [
     "datafusion",
     "faer",
     "ndarray",
+    "pulp",
     "rayon",
     "rand",
     "clap",

@@ -2,78 +2,85 @@
 
 use std::fmt;
 
-use item_affinity_model::{Csr, Interactions, ItemAffinity};
+use item_affinity_model::{Interactions, ItemAffinity, SideInformation};
 
-/// Multiply-adds that one thread of the fit does in a second of processor time.
+/// Seconds of one thread for each event and hidden variable, in each iteration.
 ///
-/// Measured on two cores with AVX2, 149 hidden variables, rows of 10 to 300 pairs: 7.1e9 with one thread, 6.4e9 each
-/// with two. The test `work_of_the_fit_is_timed_by_hand` measures it again.
-const PER_SECOND_AND_THREAD: f64 = 6.5e9;
+/// These rates were measured on two cores with AVX-512, on logs of 0.4 to 20 million events; the test
+/// `trainings_are_timed_by_hand` measures them again.
+const PER_EVENT_VARIABLE: f64 = 7.6e-10;
+/// The same for each user and item and square of hidden variables: turning factors to the axes of the other side.
+const PER_ROW_SQUARE: f64 = 8e-11;
+/// The same for each event, once: what the propensity is made of.
+const PER_EVENT: f64 = 5e-7;
+/// The same for the regressions of the propensity.
+const REGRESSIONS: f64 = 1.0;
+/// Half-steps and refits that come on top of the iterations of a recipe, in iterations.
+const MORE_ITERATIONS: f64 = 3.0;
+/// Trainings that the choice of attributes is worth.
+const CHOICE_OF_ATTRIBUTES: f64 = 3.0;
 
 /// What a training takes, within a factor of about two.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Estimate {
     interactions: usize,
-    pairs: usize,
     users: usize,
     items: usize,
     hidden_dimension: usize,
-    /// Multiply-adds of the whole fit.
+    /// Seconds of one thread.
     work: f64,
     threads: f64,
-    /// Peak memory of the fit.
+    /// Peak memory.
     bytes: f64,
 }
 
 impl Estimate {
-    /// Estimates the fit of these interactions on the threads of the current rayon pool.
+    /// Estimates a training on the threads of the current rayon pool.
     ///
     /// # Units
-    /// Work in multiply-adds. A row of n pairs takes `min(n·d²/2 + d³/6, n²·d/2 + n³/6)`, a half-step also `1.5·d²` per
-    /// row of the other side; an iteration has a half-step of each side, and one of the users comes before the first.
-    /// For rows longer than d this is O(nnz·d² + (users + items)·d³/3).
-    ///
-    /// Memory in bytes: the interactions as they are, 24 per pair (both directions, with weights), the factors, and two
-    /// more copies of those of the larger side.
-    pub(crate) fn new(recipe: &ItemAffinity, interactions: &Interactions, by_user: &Csr, by_item: &Csr) -> Self {
+    /// Memory in bytes: the interactions twice, since those before the held-out window are copied; 24 per pair (both
+    /// directions, with weights), taking each interaction for a pair; the factors, and two more copies of those of the
+    /// larger side.
+    pub(crate) fn new(
+        recipe: &ItemAffinity,
+        interactions: &Interactions,
+        side: Option<&SideInformation>,
+        evaluate: bool,
+    ) -> Self {
         let d = recipe.hidden_dimension as f64;
-        let (users, items) = (half_step(by_user, by_item.rows(), d), half_step(by_item, by_user.rows(), d));
-        let (user_rows, item_rows) = (by_user.rows() as f64, by_item.rows() as f64);
-        let events = interactions.allocated_bytes()
+        let (users, items) = (interactions.users().len(), interactions.items().len());
+        let (events, rows) = (interactions.len() as f64, (users + items) as f64);
+        let iterations = recipe.iterations as f64 + MORE_ITERATIONS;
+        let once = REGRESSIONS
+            + events * PER_EVENT
+            + iterations * (events * d * PER_EVENT_VARIABLE + rows * d * d * PER_ROW_SQUARE);
+        let trainings = 1.0 + f64::from(evaluate) + if side.is_some() { CHOICE_OF_ATTRIBUTES } else { 0.0 };
+        let held = 2 * interactions.allocated_bytes()
             + interactions.users().allocated_bytes()
             + interactions.items().allocated_bytes();
-        let factors = 4.0 * d * (user_rows + item_rows + 2.0 * user_rows.max(item_rows));
         Self {
             interactions: interactions.len(),
-            pairs: by_user.nnz(),
-            users: by_user.rows(),
-            items: by_item.rows(),
+            users,
+            items,
             hidden_dimension: recipe.hidden_dimension,
-            work: users + recipe.iterations as f64 * (users + items),
+            work: once * trainings,
             threads: rayon::current_num_threads() as f64,
-            bytes: events as f64 + 24.0 * by_user.nnz() as f64 + factors,
+            bytes: held as f64 + 24.0 * events + 4.0 * d * (rows + 2.0 * users.max(items) as f64),
         }
     }
 
     fn seconds(&self) -> f64 {
-        self.work / (PER_SECOND_AND_THREAD * self.threads)
+        self.work / self.threads
     }
-}
-
-/// Multiply-adds of a half-step that solves these rows against so many fixed ones.
-fn half_step(rows: &Csr, fixed: usize, d: f64) -> f64 {
-    let row = |n: f64| (n * d * d / 2.0 + d.powi(3) / 6.0).min(n * n * d / 2.0 + n.powi(3) / 6.0);
-    let lengths = rows.indptr().windows(2).map(|bounds| (bounds[1] - bounds[0]) as f64);
-    lengths.map(row).sum::<f64>() + 1.5 * fixed as f64 * d * d
 }
 
 impl fmt::Display for Estimate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { interactions, pairs, users, items, hidden_dimension, .. } = self;
+        let Self { interactions, users, items, hidden_dimension, .. } = self;
         write!(
             f,
-            "{interactions} interactions, {pairs} pairs of {users} users and {items} items, {hidden_dimension} hidden \
-             variables: the fit takes about {} and {} of memory",
+            "{interactions} interactions of {users} users and {items} items, {hidden_dimension} hidden variables: \
+             training takes about {} and {} of memory",
             Time(self.seconds()),
             Memory(self.bytes)
         )
@@ -111,42 +118,32 @@ impl fmt::Display for Memory {
 mod tests {
     use std::ops::ControlFlow;
 
-    use item_affinity_model::{Vocabulary, fit};
+    use item_affinity_model::{Vocabulary, train};
 
     use super::*;
 
-    /// Users who each had the same number of items, spread evenly.
-    fn data(users: u32, items: u32, each: u32) -> (Interactions, Csr, Csr) {
+    /// Users who each had the same number of items, spread evenly over items and a year.
+    fn data(users: u32, items: u32, each: u32) -> Interactions {
         let ids = |count: u32| Vocabulary::from_sorted((0..count).map(|n| format!("{n:08}"))).unwrap();
-        let (mut user_index, mut item_index) = (Vec::new(), Vec::new());
+        let (mut user_index, mut item_index, mut times) = (Vec::new(), Vec::new(), Vec::new());
         for user in 0..users {
             user_index.extend((0..each).map(|_| user));
             item_index.extend((0..each).map(|n| (user.wrapping_mul(7_919) + n * (items / each)) % items));
+            times.extend((0..each).map(|n| i64::from(n) * 31_536_000 / i64::from(each)));
         }
         let events = user_index.len();
-        let (times, weights) = (vec![1; events], vec![1.0; events]);
-        let interactions = Interactions::new(ids(users), ids(items), user_index, item_index, times, weights).unwrap();
-        let by_user = interactions.pairs(None).unwrap().by_user;
-        let by_item = by_user.transpose();
-        (interactions, by_user, by_item)
+        Interactions::new(ids(users), ids(items), user_index, item_index, times, vec![1.0; events]).unwrap()
     }
 
     #[test]
-    fn work_is_the_sum_over_rows_and_iterations() {
-        let recipe = ItemAffinity { hidden_dimension: 32, iterations: 3, ..ItemAffinity::default() };
-        let (interactions, by_user, by_item) = data(4, 2, 2);
-        let estimate = Estimate::new(&recipe, &interactions, &by_user, &by_item);
-        // Users have 2 pairs, items 4, all shorter than 32: n²·32/2 + n³/6 each; the Gram part is 1.5·32² a fixed row.
-        let users = 4.0 * (64.0 + 8.0 / 6.0) + 1.5 * 2.0 * 1_024.0;
-        let items = 2.0 * (256.0 + 64.0 / 6.0) + 1.5 * 4.0 * 1_024.0;
-        assert!((estimate.work - (users + 3.0 * (users + items))).abs() < 1e-6, "{estimate:?}");
-    }
-
-    #[test]
-    fn a_row_longer_than_the_dimension_costs_its_length_times_the_square() {
-        let row = Csr::new(vec![0, 1_000], (0..1_000).collect(), vec![1.0; 1_000], 1_000).unwrap();
-        let expected = 1_000.0 * 1_024.0 / 2.0 + 32_768.0 / 6.0;
-        assert!((half_step(&row, 0, 32.0) - expected).abs() < 1e-6);
+    fn twice_the_work_takes_twice_the_time() {
+        let recipe = ItemAffinity::default();
+        let (once, twice) = (data(1_000, 200, 100), data(2_000, 200, 100));
+        let of = |log: &Interactions, evaluate| Estimate::new(&recipe, log, None, evaluate);
+        let growth = (of(&twice, false).work - REGRESSIONS) / (of(&once, false).work - REGRESSIONS);
+        assert!((1.7..2.1).contains(&growth), "{growth}");
+        assert_eq!(of(&once, true).work, 2.0 * of(&once, false).work);
+        assert!((1.7..2.1).contains(&(of(&twice, false).bytes / of(&once, false).bytes)));
     }
 
     #[test]
@@ -159,20 +156,17 @@ mod tests {
         assert_eq!([Memory(1.0).to_string(), Memory(2.5e9).to_string()], ["1 MB", "2.5 GB"]);
     }
 
-    /// Prints the rate behind [`PER_SECOND_AND_THREAD`]: `cargo test --release -p item-affinity-solution -- --ignored
-    /// --nocapture work_of_the_fit`.
+    /// Prints what trainings take beside their estimates: `cargo test --release -p item-affinity-solution -- --ignored
+    /// --nocapture trainings_are_timed`.
     #[test]
     #[ignore = "measures this machine; run by hand in a release build"]
-    fn work_of_the_fit_is_timed_by_hand() {
-        for (users, items, each) in [(20_000, 2_000, 20), (5_000, 2_000, 300), (100_000, 5_000, 10)] {
-            let (interactions, by_user, by_item) = data(users, items, each);
-            let recipe = ItemAffinity { iterations: 3, ..ItemAffinity::default() };
-            let estimate = Estimate::new(&recipe, &interactions, &by_user, &by_item);
+    fn trainings_are_timed_by_hand() {
+        for (users, items, each) in [(20_000, 2_000, 20), (5_000, 2_000, 300), (100_000, 50_000, 10)] {
+            let (log, recipe) = (data(users, items, each), ItemAffinity::default());
             let clock = std::time::Instant::now();
-            fit(&recipe, &by_user, &by_item, &mut |_| ControlFlow::Continue(())).unwrap();
-            let seconds = clock.elapsed().as_secs_f64();
-            println!("{estimate}");
-            println!("  took {seconds:.1} s: {:.2e} a second and thread", estimate.work / seconds / estimate.threads);
+            train(&recipe, &log, None, None, &mut |_| ControlFlow::Continue(())).unwrap();
+            println!("{}", Estimate::new(&recipe, &log, None, false));
+            println!("  took {:.1} s", clock.elapsed().as_secs_f64());
         }
     }
 }

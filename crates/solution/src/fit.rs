@@ -113,6 +113,7 @@ pub(crate) fn train(
     evaluate: Option<&TimeProtocol>,
     watch: &Watch<'_>,
 ) -> Result<Computed> {
+    watch.observer.note(&Estimate::new(recipe, &interactions, side, evaluate.is_some()).to_string());
     let mut observe = |iteration: Iteration| watch.iteration(&iteration);
     let evaluation = match evaluate {
         Some(protocol) => {
@@ -122,10 +123,7 @@ pub(crate) fn train(
         None => None,
     };
     let clock = Clock::of(&interactions, recipe.horizon_seconds());
-    let by_user = interactions.pairs(None)?.by_user;
     watch.check()?;
-    watch.observer.note(&Estimate::new(recipe, &interactions, &by_user, &by_user.transpose()).to_string());
-    drop(by_user);
     watch.observer.stage(Stage::new("fitting factors", "iterations", None));
     let model = item_affinity_model::train(recipe, &interactions, side, clock, &mut observe)?;
     let TrainedModel { clock, factors, propensity, log_odds, histories, side: choice } = model;

@@ -271,6 +271,6 @@ async fn size_time_and_memory_are_said_before_the_fit() {
     let observer = Arc::new(Listens::default());
     let report = job(&stores).observer(observer.clone()).run().await.unwrap();
     let notes = observer.notes.lock().unwrap();
-    let pairs = format!("{} pairs of 240 users and 40 items", report.model.pairs);
-    assert!(notes[0].contains(&pairs) && notes[0].contains("memory"), "{notes:?}");
+    let data = format!("{} interactions of 240 users and 40 items", report.model.interactions);
+    assert!(notes[0].contains(&data) && notes[0].contains("memory"), "{notes:?}");
 }
