@@ -10,6 +10,7 @@ use item_affinity_model::{ItemAffinity, TimeProtocol};
 
 use crate::evaluate::EvaluationFormatName;
 use crate::segment_args::SegmentArgs;
+use crate::show::ShowArgs;
 
 const EXIT_CODES: &str = "Exit codes: 0 done or already done, 1 a bug, 2 usage, 3 bad input or a missing right, \
 4 committed but some items have error records, 5 storage (a retry may pass), 6 another job won, 7 commit unknown, \
@@ -333,26 +334,6 @@ pub(crate) enum ResultFormat {
     Json,
     Ndjson,
     Parquet,
-}
-
-#[derive(Args)]
-pub(crate) struct ShowArgs {
-    #[command(flatten)]
-    pub(crate) place: Place,
-    /// Whether this run was committed, and as which version; asked when the answer to a commit was lost.
-    #[arg(long, value_name = "ID")]
-    pub(crate) run: Option<String>,
-}
-
-#[derive(Args)]
-#[group(required = true, multiple = false)]
-pub(crate) struct Place {
-    /// A solution: its versions and the model card of one.
-    #[arg(long, value_name = "LOCATION[@N]")]
-    pub(crate) solution: Option<String>,
-    /// An output of segment: its versions and counts.
-    #[arg(long, value_name = "LOCATION[@N]")]
-    pub(crate) output: Option<String>,
 }
 
 impl InteractionArgs {

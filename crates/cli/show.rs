@@ -2,14 +2,35 @@
 
 use std::process::ExitCode;
 
+use clap::Args;
 use item_affinity_solution::{SolutionRef, SolutionVersion, moment, versions};
 use item_affinity_storage::{Artifact, Stores, Versions};
 
-use crate::args::{Global, ShowArgs};
+use crate::args::Global;
 use crate::card_text::card_text;
 use crate::exit::Failure;
 use crate::print::{say, text_table};
 use crate::progress::grouped;
+
+#[derive(Args)]
+pub(crate) struct ShowArgs {
+    #[command(flatten)]
+    pub(crate) place: Place,
+    /// Whether this run was committed, and as which version; asked when the answer to a commit was lost.
+    #[arg(long, value_name = "ID")]
+    pub(crate) run: Option<String>,
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct Place {
+    /// A solution: its versions and the model card of one.
+    #[arg(long, value_name = "LOCATION[@N]")]
+    pub(crate) solution: Option<String>,
+    /// An output of segment: its versions and counts.
+    #[arg(long, value_name = "LOCATION[@N]")]
+    pub(crate) output: Option<String>,
+}
 
 pub(crate) async fn run(_global: &Global, args: ShowArgs) -> Result<ExitCode, Failure> {
     let stores = Stores::from_env();
