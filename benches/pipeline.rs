@@ -60,6 +60,7 @@ fn main() {
             seen: Seen::Include,
             min_score: 0.0,
             reasons: None,
+            users: None,
         };
         group.bench_function(format!("segments from Parquet, k = {k}"), |b| {
             b.iter(|| {

@@ -35,7 +35,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         &ctx,
         &stores,
         &version,
-        &SegmentsRequest { items, num_results: 100, seen: Seen::Exclude, min_score: 0.0, reasons: None },
+        &SegmentsRequest { items, num_results: 100, seen: Seen::Exclude, min_score: 0.0, reasons: None, users: None },
     )?;
 
     let confident = planned.segments.filter(col("score").gt(lit(0.05)))?;

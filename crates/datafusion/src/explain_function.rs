@@ -1,18 +1,18 @@
-//! `item_affinity_explain(items [, num_results [, reasons]])`: checks its arguments and puts reasons on the one plan.
+//! `item_affinity_explain(items [, num_results [, reasons]] [, name => value]…)`: checks its arguments and puts reasons on the one plan.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableFunctionArgs, TableFunctionImpl, TableProvider};
-use datafusion::common::plan_err;
 use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
+use crate::call_arguments::{Accepted, CallArguments};
 use crate::options::{CallOptions, checked_reasons};
 use crate::segment_schema::EXPLANATION_SCHEMA;
-use crate::segments_function::{SegmentsCall, whole_number};
+use crate::segments_function::SegmentsCall;
 use crate::solution_cache::SolutionCache;
 
 /// The name in SQL.
@@ -24,22 +24,30 @@ pub(crate) struct ExplainFunction {
     pub(crate) solutions: SolutionCache,
 }
 
+/// What it takes.
+pub(crate) static ACCEPTED: Accepted = Accepted {
+    function: NAME,
+    places: "(items [, num_results [, reasons]])",
+    names: &[
+        "items",
+        "num_results",
+        "reasons",
+        "users",
+        "seen",
+        "min_score",
+        "max_items",
+        "on_unknown_item",
+        "solution_version",
+    ],
+    by_place: 3,
+};
+
 impl TableFunctionImpl for ExplainFunction {
     fn call_with_args(&self, args: TableFunctionArgs) -> Result<Arc<dyn TableProvider>> {
-        let (items, num_results, reasons) = match args.exprs() {
-            [items] => (items, None, None),
-            [items, num_results] => (items, Some(num_results), None),
-            [items, num_results, reasons] => (items, Some(num_results), Some(reasons)),
-            other => {
-                return plan_err!("{NAME} takes (items [, num_results [, reasons]]), got {} arguments", other.len());
-            }
-        };
-        let reasons = reasons.map(|expr| {
-            let what = format!("{NAME}: reasons");
-            checked_reasons(&what, whole_number(&what, "reasons", expr)?)
-        });
-        let call = SegmentsCall::new(NAME, self.solutions.clone(), items, num_results)?;
-        Ok(Arc::new(ExplanationTable { call, reasons: reasons.transpose()? }))
+        let arguments = CallArguments::new(&ACCEPTED, args.exprs())?;
+        let reasons = arguments.whole_number("reasons")?;
+        let reasons = reasons.map(|n| checked_reasons(&format!("{NAME}: reasons"), n)).transpose()?;
+        Ok(Arc::new(ExplanationTable { call: SegmentsCall::new(self.solutions.clone(), &arguments)?, reasons }))
     }
 }
 
@@ -68,6 +76,6 @@ impl TableProvider for ExplanationTable {
         _limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let reasons = self.reasons.unwrap_or(CallOptions::from_session(session.config_options()).reasons);
-        self.call.resolve(session).await?.explained_plan(session, reasons, projection)
+        self.call.resolve(session).await?.explained_plan(session, reasons, projection).await
     }
 }

@@ -8,15 +8,18 @@ use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::catalog::Session;
 use datafusion::common::{ScalarValue, TableReference, internal_err, plan_datafusion_err, plan_err};
-use datafusion::datasource::provider_as_source;
 use datafusion::error::Result;
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
 use item_affinity_storage::{Location, Stores};
 
 use crate::error::from_storage;
+use crate::id_column;
 use crate::item_list::ItemList;
+
+/// The column of ids in a table or view of items.
+pub(crate) const ITEM_ID: &str = "item_id";
 
 /// What may stand where items are expected; said in every refusal.
 const ACCEPTED: &str = "a list ['a', 'b'], a table or view with a column item_id, a subquery (SELECT item_id FROM …) \
@@ -66,7 +69,11 @@ impl ItemsArgument {
             }
             ItemSource::Query(plan) => run(session, plan, &mut ids).await?,
             ItemSource::Relation(name) => {
-                run(session, &relation(self.function, session, name).await?, &mut ids).await?
+                let missing =
+                    || plan_datafusion_err!("{}: there is no table '{name}'; items may be {ACCEPTED}", self.function);
+                let table = id_column::scan(session, name).await?.ok_or_else(missing)?;
+                run(session, &id_column::of(self.function, &format!("table '{name}'"), table, ITEM_ID)?, &mut ids)
+                    .await?
             }
         }
         Ok(ids.list)
@@ -107,6 +114,7 @@ impl ItemSource {
                 if columns != 1 {
                     return plan_err!("{function}: the subquery has {columns} columns; select item_id alone");
                 }
+                id_column::refuse_unbound(function, &subquery.subquery)?;
                 Ok(Self::Query(Arc::clone(&subquery.subquery)))
             }
             Expr::Alias(alias) => Self::from_expr(function, &alias.expr),
@@ -154,12 +162,7 @@ impl ItemSource {
 
 /// Ids as text: strings as they are, integers in decimal.
 pub(crate) fn id_texts(values: &dyn Array) -> Result<StringArray> {
-    let value_type = match values.data_type() {
-        DataType::Dictionary(_, value) => value.as_ref(),
-        other => other,
-    };
-    let text = matches!(value_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Null);
-    if !text && !value_type.is_integer() {
+    if !id_column::holds_ids(values.data_type()) {
         return plan_err!("item ids are strings or integers, found {}", values.data_type());
     }
     Ok(cast(values, &DataType::Utf8)?.as_string::<i32>().clone())
@@ -192,27 +195,6 @@ impl Distinct {
         self.list.push(id.to_owned());
         Ok(())
     }
-}
-
-/// Plans the reading of a table's or view's item_id column.
-async fn relation(function: &str, session: &dyn Session, name: &TableReference) -> Result<LogicalPlan> {
-    let options = &session.config_options().catalog;
-    let full = name.clone().resolve(&options.default_catalog, &options.default_schema);
-    let missing = || plan_datafusion_err!("{function}: there is no table '{name}'; items may be {ACCEPTED}");
-    let schema = session.catalog_list().catalog(&full.catalog).and_then(|c| c.schema(&full.schema));
-    let table = schema.ok_or_else(missing)?.table(&full.table).await?.ok_or_else(missing)?;
-    let fields = table.schema();
-    let named = fields.fields().iter().filter(|f| f.name().eq_ignore_ascii_case("item_id")).collect::<Vec<_>>();
-    let [column] = named.as_slice() else {
-        let found = fields.fields().iter().map(|f| f.name().as_str()).collect::<Vec<_>>().join(", ");
-        return plan_err!(
-            "{function}: table '{name}' has {} column item_id, found [{found}]; write \
-             {function}((SELECT <column> AS item_id FROM {name}))",
-            if named.is_empty() { "no" } else { "more than one" }
-        );
-    };
-    let column = datafusion::common::Column::new(Some(name.clone()), column.name());
-    LogicalPlanBuilder::scan(name.clone(), provider_as_source(table), None)?.project([Expr::Column(column)])?.build()
 }
 
 /// Runs a query of one column of ids, or of lists of ids, and stops at the first id too many.

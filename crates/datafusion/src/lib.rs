@@ -3,13 +3,14 @@
 //! ```sql
 //! SET item_affinity.solution_version = 's3://lake/solutions/affinity';
 //! SELECT * FROM item_affinity_segments(['B001', 'B002'], 100);
+//! SELECT * FROM item_affinity_segments(['B001'], 100, users => (SELECT user_id FROM users WHERE country = 'DE'));
 //! SELECT item_affinity_score(user_id, 'B001') FROM users;
 //! ```
 //!
 //! | function | gives |
 //! | --- | --- |
-//! | `item_affinity_segments(items [, num_results])` | `item_id, rank, user_id, score` in the order `(item_id, rank)`: for each item the users who will most likely interact with it next |
-//! | `item_affinity_explain(items [, num_results [, reasons]])` | the same segments with the past items that make each user's affinity: `reason_rank, because_item_id, share` |
+//! | `item_affinity_segments(items [, num_results] [, name => value]…)` | `item_id, rank, user_id, score` in the order `(item_id, rank)`: for each item the users who will most likely interact with it next |
+//! | `item_affinity_explain(items [, num_results [, reasons]] [, name => value]…)` | the same segments with the past items that make each user's affinity: `reason_rank, because_item_id, share` |
 //! | `item_affinity_score(user_id, item_id)` | Float32, NULL when one of them is unknown |
 //!
 //! A `share` is the part of the affinity, the product of the factors of user and item, that a past item makes: the shares
@@ -20,15 +21,22 @@
 //! A score is the probability that the user interacts with the item within the horizon of the solution version.
 //!
 //! `items` is a list, a table or view with a column `item_id`, a subquery in its own parentheses, or the path of a JSON
-//! Lines, Parquet or CSV file. Every argument has a session option `item_affinity.<name>`.
+//! Lines, Parquet or CSV file. `users` is a table, a view or a subquery with a column `user_id`: nobody else is ranked.
+//! Arguments also go by name, `seen => 'exclude'`, and all but these two have a session option `item_affinity.<name>`.
 //!
-//! Segments always come from the same physical plan: user states scanned from Parquet, [`TopKUsersPerItemExec`] per
-//! partition, an exchange by item, [`SegmentsFinalExec`]; [`ExplainSegmentsExec`] goes on with its rows. Invariant: nothing here knows of files of interactions, of
-//! the command line, or of output formats.
+//! Segments always come from the same physical plan: user states scanned from Parquet, [`CandidateUsersExec`] where there
+//! is a filter of users, [`TopKUsersPerItemExec`] per partition, an exchange by item, [`SegmentsFinalExec`];
+//! [`ExplainSegmentsExec`] goes on with its rows. Invariant: nothing here knows of files of interactions, of the command
+//! line, or of output formats.
 
+mod call_arguments;
+mod call_planner;
+mod candidate_users_exec;
 mod error;
 mod explain_function;
 mod explain_segments_exec;
+mod id_column;
+mod id_set;
 mod item_list;
 mod item_pairs;
 mod items_argument;
@@ -44,12 +52,14 @@ mod solution_cache;
 mod top_k_users;
 mod top_k_users_exec;
 mod user_states;
+mod users_argument;
 
 use std::sync::Arc;
 
 use datafusion::execution::context::SessionContext;
 use item_affinity_storage::Stores;
 
+pub use candidate_users_exec::{CandidateCounts, CandidateUsersExec};
 pub use error::{error_kind, error_message};
 pub use explain_segments_exec::ExplainSegmentsExec;
 pub use item_list::{ItemEntry, ItemError, ItemList};
@@ -76,6 +86,9 @@ pub fn register_with(ctx: &SessionContext, stores: Stores) {
     if extensions.get::<ItemAffinityOptions>().is_none() {
         extensions.insert(ItemAffinityOptions::default());
     }
+    // This does not fail; if it did, arguments by place would still work.
+    let functions = vec![&segments_function::ACCEPTED, &explain_function::ACCEPTED];
+    state.register_relation_planner(Arc::new(call_planner::CallPlanner { functions })).unwrap_or_default();
     drop(state);
     let solutions = solution_cache::SolutionCache::new(stores);
     let segments = segments_function::SegmentsFunction { solutions: solutions.clone() };

@@ -74,18 +74,9 @@ impl ExtensionOptions for ItemAffinityOptions {
         match key {
             "solution_version" => self.solution_version = Some(value.to_owned()).filter(|v| !v.is_empty()),
             "num_results" => self.num_results = checked_num_results("item_affinity.num_results", number(key, value)?)?,
-            "max_items" => {
-                self.max_items = match number(key, value)? {
-                    n if n > 0 => usize::try_from(n).unwrap_or(usize::MAX),
-                    n => return plan_err!("item_affinity.max_items must be at least 1, got {n}"),
-                }
-            }
+            "max_items" => self.max_items = checked_max_items("item_affinity.max_items", number(key, value)?)?,
             "on_unknown_item" => {
-                self.on_unknown_item = match value.to_ascii_lowercase().as_str() {
-                    "skip" => OnUnknownItem::Skip,
-                    "error" => OnUnknownItem::Error,
-                    _ => return plan_err!("item_affinity.on_unknown_item must be 'skip' or 'error', got '{value}'"),
-                }
+                self.on_unknown_item = OnUnknownItem::parse("item_affinity.on_unknown_item", value)?;
             }
             "seen" => self.seen = value.parse()?,
             "min_score" => {
@@ -154,6 +145,17 @@ pub enum OnUnknownItem {
     Error,
 }
 
+impl OnUnknownItem {
+    /// Reads what a person wrote as `name`.
+    pub(crate) fn parse(name: &str, text: &str) -> Result<Self> {
+        match text.trim().to_ascii_lowercase().as_str() {
+            "skip" => Ok(Self::Skip),
+            "error" => Ok(Self::Error),
+            _ => plan_err!("{name} must be 'skip' or 'error', got '{text}'"),
+        }
+    }
+}
+
 impl fmt::Display for OnUnknownItem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -185,16 +187,23 @@ impl fmt::Display for Seen {
     }
 }
 
-impl FromStr for Seen {
-    type Err = DataFusionError;
-
-    fn from_str(text: &str) -> Result<Self> {
+impl Seen {
+    /// Reads what a person wrote as `name`.
+    pub(crate) fn parse(name: &str, text: &str) -> Result<Self> {
         match text.trim().to_ascii_lowercase().as_str() {
             "include" => Ok(Self::Include),
             "exclude" => Ok(Self::Exclude),
             "only" => Ok(Self::Only),
-            _ => plan_err!("item_affinity.seen must be 'include', 'exclude' or 'only', got '{text}'"),
+            _ => plan_err!("{name} must be 'include', 'exclude' or 'only', got '{text}'"),
         }
+    }
+}
+
+impl FromStr for Seen {
+    type Err = DataFusionError;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::parse("item_affinity.seen", text)
     }
 }
 
@@ -234,6 +243,14 @@ pub(crate) fn checked_num_results<N: TryInto<usize> + fmt::Display + Copy>(name:
             NUM_RESULTS_RANGE.start(),
             NUM_RESULTS_RANGE.end()
         ),
+    }
+}
+
+/// Checks a number of items; `name` is what the person wrote it as.
+pub(crate) fn checked_max_items<N: TryInto<usize> + fmt::Display + Copy>(name: &str, value: N) -> Result<usize> {
+    match value.try_into() {
+        Ok(n) if n > 0 => Ok(n),
+        _ => plan_err!("{name} must be at least 1, got {value}; the default is {DEFAULT_MAX_ITEMS}"),
     }
 }
 

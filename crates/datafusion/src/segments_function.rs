@@ -1,20 +1,22 @@
-//! `item_affinity_segments(items [, num_results])`: checks its arguments and gives the one plan.
+//! `item_affinity_segments(items [, num_results] [, name => value]…)`: checks its arguments and gives the one plan.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::datatypes::{DataType, SchemaRef};
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableFunctionArgs, TableFunctionImpl, TableProvider};
-use datafusion::common::{Constraint, Constraints, ScalarValue, plan_err};
+use datafusion::common::{Constraint, Constraints, plan_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
+use crate::call_arguments::{Accepted, CallArguments};
 use crate::items_argument::ItemsArgument;
-use crate::options::{CallOptions, checked_num_results};
+use crate::options::{CallOptions, OnUnknownItem, Seen, checked_max_items, checked_min_score, checked_num_results};
 use crate::segment_schema::SEGMENT_SCHEMA;
 use crate::segments_plan::ResolvedSegments;
 use crate::solution_cache::SolutionCache;
+use crate::users_argument::UsersArgument;
 
 /// The name in SQL.
 pub(crate) const NAME: &str = "item_affinity_segments";
@@ -25,17 +27,19 @@ pub(crate) struct SegmentsFunction {
     pub(crate) solutions: SolutionCache,
 }
 
+/// What it takes.
+pub(crate) static ACCEPTED: Accepted = Accepted {
+    function: NAME,
+    places: "(items [, num_results])",
+    names: &["items", "num_results", "users", "seen", "min_score", "max_items", "on_unknown_item", "solution_version"],
+    by_place: 2,
+};
+
 impl TableFunctionImpl for SegmentsFunction {
     fn call_with_args(&self, args: TableFunctionArgs) -> Result<Arc<dyn TableProvider>> {
-        let (items, num_results) = match args.exprs() {
-            [items] => (items, None),
-            [items, num_results] => (items, Some(num_results)),
-            other => {
-                return plan_err!("{NAME} takes (items [, num_results]), got {} arguments", other.len());
-            }
-        };
+        let arguments = CallArguments::new(&ACCEPTED, args.exprs())?;
         Ok(Arc::new(SegmentsTable {
-            call: SegmentsCall::new(NAME, self.solutions.clone(), items, num_results)?,
+            call: SegmentsCall::new(self.solutions.clone(), &arguments)?,
             constraints: Constraints::new_unverified(vec![Constraint::PrimaryKey(vec![0, 2])]),
         }))
     }
@@ -45,49 +49,60 @@ impl TableFunctionImpl for SegmentsFunction {
 #[derive(Debug)]
 pub(crate) struct SegmentsCall {
     solutions: SolutionCache,
+    function: &'static str,
     items: ItemsArgument,
+    users: Option<UsersArgument>,
     num_results: Option<usize>,
+    seen: Option<Seen>,
+    min_score: Option<f32>,
+    max_items: Option<usize>,
+    on_unknown_item: Option<OnUnknownItem>,
+    solution_version: Option<String>,
 }
 
 impl SegmentsCall {
-    pub(crate) fn new(
-        function: &'static str,
-        solutions: SolutionCache,
-        items: &Expr,
-        num_results: Option<&Expr>,
-    ) -> Result<Self> {
-        let num_results = num_results.map(|expr| {
-            let what = format!("{function}: num_results");
-            checked_num_results(&what, whole_number(&what, "num_results", expr)?)
-        });
-        Ok(Self { solutions, items: ItemsArgument::from_expr(function, items)?, num_results: num_results.transpose()? })
+    pub(crate) fn new(solutions: SolutionCache, arguments: &CallArguments<'_>) -> Result<Self> {
+        let function = arguments.function();
+        let what = |name: &str| format!("{function}: {name}");
+        let Some(items) = arguments.value("items") else { return plan_err!("{function} needs the argument items") };
+        let number = |name| arguments.whole_number(name);
+        let (num_results, max_items) = (number("num_results")?, number("max_items")?);
+        let (seen, on_unknown) = (arguments.text("seen")?, arguments.text("on_unknown_item")?);
+        Ok(Self {
+            solutions,
+            function,
+            items: ItemsArgument::from_expr(function, items)?,
+            users: arguments.value("users").map(|expr| UsersArgument::from_expr(function, expr)).transpose()?,
+            num_results: num_results.map(|n| checked_num_results(&what("num_results"), n)).transpose()?,
+            seen: seen.map(|text| Seen::parse(&what("seen"), &text)).transpose()?,
+            min_score: arguments.number("min_score")?.map(|x| checked_min_score(&what("min_score"), x)).transpose()?,
+            max_items: max_items.map(|n| checked_max_items(&what("max_items"), n)).transpose()?,
+            on_unknown_item: on_unknown
+                .map(|text| OnUnknownItem::parse(&what("on_unknown_item"), &text))
+                .transpose()?,
+            solution_version: arguments.text("solution_version")?,
+        })
     }
 
-    /// Opens the session's solution version and looks the items up.
+    /// Opens the solution version and looks the items up.
     pub(crate) async fn resolve(&self, session: &dyn Session) -> Result<ResolvedSegments> {
-        let mut options = CallOptions::from_session(session.config_options());
+        let config = session.config_options();
+        let mut options = CallOptions::from_session(config);
         options.num_results = self.num_results.unwrap_or(options.num_results);
-        let version = self.solutions.open(session.config_options()).await?;
+        options.seen = self.seen.unwrap_or(options.seen);
+        options.min_score = self.min_score.unwrap_or(options.min_score);
+        options.max_items = self.max_items.unwrap_or(options.max_items);
+        options.on_unknown_item = self.on_unknown_item.unwrap_or(options.on_unknown_item);
+        let version = match &self.solution_version {
+            Some(text) => self.solutions.open_named(text).await?,
+            None => self.solutions.open(config).await?,
+        };
         let items = self.items.resolve(session, self.solutions.stores(), options.max_items).await?;
-        ResolvedSegments::new(self.solutions.stores(), &version, &items, &options)
-    }
-}
-
-/// A whole number written in the call; `what` is said to a person, `option` is the session option that does the same.
-pub(crate) fn whole_number(what: &str, option: &str, expr: &Expr) -> Result<i128> {
-    match expr {
-        Expr::Placeholder(placeholder) => plan_err!(
-            "{what} cannot be the parameter {}; write the number, or SET item_affinity.{option}",
-            placeholder.id
-        ),
-        Expr::Literal(value, _) if value.data_type().is_integer() && !value.is_null() => match value {
-            ScalarValue::UInt64(Some(n)) => Ok(i128::from(*n)),
-            other => match other.cast_to(&DataType::Int64)? {
-                ScalarValue::Int64(Some(n)) => Ok(i128::from(n)),
-                other => plan_err!("{what} must be a whole number, got {other}"),
-            },
-        },
-        other => plan_err!("{what} must be a whole number, got {other}"),
+        let users = match &self.users {
+            Some(users) => Some(users.plan(self.function, session).await?),
+            None => None,
+        };
+        ResolvedSegments::new(self.solutions.stores(), &version, &items, users, &options)
     }
 }
 
@@ -119,6 +134,6 @@ impl TableProvider for SegmentsTable {
         _filters: &[Expr],
         _limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        self.call.resolve(session).await?.plan(session, projection)
+        self.call.resolve(session).await?.plan(session, projection).await
     }
 }

@@ -12,7 +12,7 @@ use datafusion::dataframe::DataFrame;
 use datafusion::datasource::provider_as_source;
 use datafusion::error::Result;
 use datafusion::execution::context::SessionContext;
-use datafusion::logical_expr::{Expr, LogicalPlanBuilder, TableType};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableType};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::ExecutionPlan;
@@ -23,8 +23,10 @@ use item_affinity_model::ndarray::Axis;
 use item_affinity_solution::SolutionVersion;
 use item_affinity_storage::Stores;
 
+use crate::candidate_users_exec::CandidateUsersExec;
 use crate::explain_function::NAME as EXPLAIN_NAME;
 use crate::explain_segments_exec::{ExplainSegmentsExec, ExplanationQuery};
+use crate::id_column;
 use crate::item_pairs::ItemPairs;
 use crate::options::{
     CallOptions, DEFAULT_REASONS, OnUnknownItem, Seen, checked_min_score, checked_num_results, checked_reasons,
@@ -34,6 +36,7 @@ use crate::segments_final_exec::SegmentsFinalExec;
 use crate::segments_function::NAME;
 use crate::top_k_users_exec::{SegmentQuery, TopKUsersPerItemExec};
 use crate::user_states;
+use crate::users_argument::USER_ID;
 
 /// What is asked of one solution version, resolved once; the plan is made of it for each execution anew, because a
 /// scan can be executed only once.
@@ -43,6 +46,8 @@ pub(crate) struct ResolvedSegments {
     version: Arc<SolutionVersion>,
     /// None when the version knows none of the items.
     query: Option<Arc<SegmentQuery>>,
+    /// The query of the users who may be in a segment, one column of ids; none: everybody.
+    users: Option<Arc<LogicalPlan>>,
     pub(crate) unknown_items: Vec<String>,
 }
 
@@ -52,6 +57,7 @@ impl ResolvedSegments {
         stores: &Stores,
         version: &Arc<SolutionVersion>,
         items: &[String],
+        users: Option<Arc<LogicalPlan>>,
         options: &CallOptions,
     ) -> Result<Self> {
         let mut known = BTreeSet::new();
@@ -86,11 +92,11 @@ impl ResolvedSegments {
         };
         query.validate()?;
         let query = (!known.is_empty()).then(|| Arc::new(query));
-        Ok(Self { stores: stores.clone(), version: Arc::clone(version), query, unknown_items })
+        Ok(Self { stores: stores.clone(), version: Arc::clone(version), query, users, unknown_items })
     }
 
     /// The physical plan for one execution; the optimizer adds the exchange between the two nodes.
-    pub(crate) fn plan(
+    pub(crate) async fn plan(
         &self,
         session: &dyn Session,
         projection: Option<&Vec<usize>>,
@@ -98,12 +104,12 @@ impl ResolvedSegments {
         let Some(query) = &self.query else {
             return project(Arc::new(EmptyExec::new(Arc::clone(&SEGMENT_SCHEMA))), projection);
         };
-        let top = self.top_users(session, query)?;
+        let top = self.top_users(session, query).await?;
         project(Arc::new(SegmentsFinalExec::new(Arc::clone(query), top)), projection)
     }
 
     /// The same plan with the reasons of each user on top.
-    pub(crate) fn explained_plan(
+    pub(crate) async fn explained_plan(
         &self,
         session: &dyn Session,
         reasons: usize,
@@ -112,7 +118,7 @@ impl ResolvedSegments {
         let Some(query) = &self.query else {
             return project(Arc::new(EmptyExec::new(Arc::clone(&EXPLANATION_SCHEMA))), projection);
         };
-        let segments = Arc::new(SegmentsFinalExec::indexed(Arc::clone(query), self.top_users(session, query)?));
+        let segments = Arc::new(SegmentsFinalExec::indexed(Arc::clone(query), self.top_users(session, query).await?));
         let what = ExplanationQuery {
             stores: self.stores.clone(),
             version: Arc::clone(&self.version),
@@ -122,11 +128,14 @@ impl ResolvedSegments {
         project(Arc::new(ExplainSegmentsExec::new(Arc::new(what), segments)), projection)
     }
 
-    fn top_users(&self, session: &dyn Session, query: &Arc<SegmentQuery>) -> Result<Arc<dyn ExecutionPlan>> {
+    async fn top_users(&self, session: &dyn Session, query: &Arc<SegmentQuery>) -> Result<Arc<dyn ExecutionPlan>> {
         user_states::register_store(session.runtime_env(), &self.stores, &self.version)?;
         let partitions = session.config_options().execution.target_partitions;
-        let scan = user_states::scan(&self.stores, &self.version, partitions)?;
-        Ok(Arc::new(TopKUsersPerItemExec::new(Arc::clone(query), scan)))
+        let mut states = user_states::scan(&self.stores, &self.version, partitions)?;
+        if let Some(users) = &self.users {
+            states = Arc::new(CandidateUsersExec::new(states, session.create_physical_plan(users).await?));
+        }
+        Ok(Arc::new(TopKUsersPerItemExec::new(Arc::clone(query), states)))
     }
 }
 
@@ -154,6 +163,10 @@ pub struct SegmentsRequest {
     pub min_score: f32,
     /// Reasons for each user, 1 to 1,000; none: segments alone.
     pub reasons: Option<usize>,
+    /// A query with a column `user_id`, strings or integers: only its users are ranked, so that `num_results` of them
+    /// remain where there are so many. A user who comes twice counts once, NULL is nobody, and users whom the version
+    /// does not know are passed over. None: everybody.
+    pub users: Option<DataFrame>,
 }
 
 /// Segments as a DataFrame, and the items that have none.
@@ -168,7 +181,8 @@ pub struct SegmentsPlan {
 
 /// Plans segments of an opened solution version for use from Rust; the same plan as SQL's.
 ///
-/// # Errors   a plan error for `num_results`, `min_score` or `reasons` out of range or an empty list of items
+/// # Errors   a plan error for `num_results`, `min_score` or `reasons` out of range, an empty list of items, or `users`
+/// without one column `user_id` of strings or integers
 pub fn segments_dataframe(
     ctx: &SessionContext,
     stores: &Stores,
@@ -186,7 +200,11 @@ pub fn segments_dataframe(
         min_score: checked_min_score("min_score", f64::from(request.min_score))?,
         reasons: checked_reasons("reasons", request.reasons.unwrap_or(DEFAULT_REASONS))?,
     };
-    let mut resolved = ResolvedSegments::new(stores, version, &request.items, &options)?;
+    let users = request
+        .users
+        .as_ref()
+        .map(|users| id_column::of(NAME, "the query of users", users.logical_plan().clone(), USER_ID).map(Arc::new));
+    let mut resolved = ResolvedSegments::new(stores, version, &request.items, users.transpose()?, &options)?;
     let unknown_items = std::mem::take(&mut resolved.unknown_items);
     let (name, mut order) = (if request.reasons.is_some() { EXPLAIN_NAME } else { NAME }, vec!["item_id", "rank"]);
     order.extend(request.reasons.map(|_| "reason_rank"));
@@ -222,8 +240,8 @@ impl TableProvider for ResolvedTable {
         _limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         match self.reasons {
-            Some(reasons) => self.segments.explained_plan(session, reasons, projection),
-            None => self.segments.plan(session, projection),
+            Some(reasons) => self.segments.explained_plan(session, reasons, projection).await,
+            None => self.segments.plan(session, projection).await,
         }
     }
 }

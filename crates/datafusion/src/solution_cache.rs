@@ -62,6 +62,11 @@ impl SolutionCache {
                  (the folder that item-affinity train wrote to, newest version, or '<location>@7')"
             );
         };
+        self.open_named(text).await
+    }
+
+    /// Opens the version that a text names: a location, newest version, or `location@7`.
+    pub(crate) async fn open_named(&self, text: &str) -> Result<Arc<SolutionVersion>> {
         let reference = SolutionRef::parse(text).map_err(from_solution)?;
         let pinned = reference.resolve(&self.stores).await.map_err(from_solution)?;
         if let Some(version) = self.find(&pinned) {

@@ -47,6 +47,7 @@ impl BatchSegmentJob {
                 seen: self.seen,
                 min_score: self.min_score,
                 reasons: self.reasons,
+                users: None,
             };
             let planned = segments_dataframe(&ctx, &self.stores, version, &request)?;
             let expected = known as u64 * (self.num_results as u64).min(version.model.users);
