@@ -21,3 +21,4 @@ mod refresh;
 mod slt;
 mod sql_scripts;
 mod tidy;
+mod user_filters;

@@ -44,7 +44,14 @@ pub(crate) async fn run(global: &Global, args: SegmentArgs) -> Result<ExitCode, 
         memory_limit: args.memory_limit,
         target_partitions: global.threads.map(std::num::NonZeroUsize::get),
     };
-    let report = BatchSegmentJob::new(&args.solution, items)
+    let mut job = BatchSegmentJob::new(&args.solution, items);
+    if let Some(users) = &args.users {
+        job = job.users(users);
+    }
+    if let Some(condition) = &args.users_filter {
+        job = job.users_filter(condition);
+    }
+    let report = job
         .num_results(usize::try_from(args.num_results).map_err(Failure::usage)?)
         .max_items(args.max_items.get())
         .seen(args.seen.into())
@@ -84,8 +91,12 @@ pub(crate) fn summary(report: &SegmentReport) -> String {
         0 => String::new(),
         reasons => format!(" and {} reasons", grouped(reasons)),
     };
+    let users = match (report.users_asked, report.users_unknown) {
+        (Some(asked), Some(unknown)) => format!("\nusers: asked={asked} unknown={unknown}"),
+        _ => String::new(),
+    };
     format!(
-        "{done} version {} of {}: {} rows{reasons} from {}\nitems: asked={} ok={} empty={} error={}{files}",
+        "{done} version {} of {}: {} rows{reasons} from {}\nitems: asked={} ok={} empty={} error={}{users}{files}",
         report.version,
         report.output,
         grouped(report.rows),

@@ -32,6 +32,12 @@ pub(crate) struct SegmentArgs {
     /// Leaves out users whose probability is lower, 0 to 1.
     #[arg(long, value_name = "PROBABILITY", default_value_t = 0.0)]
     pub(crate) min_score: f32,
+    /// Only the users of this Parquet data set with user_id may be in a segment; taken before the best are.
+    #[arg(long, value_name = "LOCATION")]
+    pub(crate) users: Option<String>,
+    /// Only those of --users for whom this SQL condition over their columns holds: "country = 'DE'".
+    #[arg(long, value_name = "CONDITION", requires = "users")]
+    pub(crate) users_filter: Option<String>,
     /// Writes reasons as well, 1 to 1,000 past items for each user, with their share of the affinity; Parquet only.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000))]
     pub(crate) reasons: Option<u64>,

@@ -21,6 +21,7 @@
 mod error;
 mod explained_rows;
 mod item_errors;
+mod job_users;
 mod json_lines;
 mod parquet_output;
 mod segment_job;

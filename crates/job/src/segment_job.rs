@@ -12,6 +12,7 @@ use item_affinity_storage::{Artifact, Commit, CommitBody, Location, Stores, Vers
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result};
+use crate::job_users::JobUsers;
 use crate::json_lines::UsersKey;
 use crate::segment_report::SegmentReport;
 
@@ -42,6 +43,8 @@ pub struct BatchSegmentJob {
     pub(crate) seen: Seen,
     pub(crate) min_score: f32,
     pub(crate) reasons: Option<usize>,
+    users: Option<String>,
+    users_filter: Option<String>,
     output: Option<String>,
     pub(crate) format: OutputFormat,
     force: bool,
@@ -85,6 +88,8 @@ impl BatchSegmentJob {
             seen: Seen::Include,
             min_score: 0.0,
             reasons: None,
+            users: None,
+            users_filter: None,
             output: None,
             format: OutputFormat::Parquet,
             force: false,
@@ -131,6 +136,23 @@ impl BatchSegmentJob {
     #[must_use]
     pub fn reasons(mut self, reasons: Option<usize>) -> Self {
         self.reasons = reasons;
+        self
+    }
+
+    /// Only the users of this Parquet data set may be in a segment: a file, a folder or a glob with a column user_id.
+    ///
+    /// They are taken before the best are, so that `num_results` of them remain where there are so many. A user who comes
+    /// twice counts once, NULL is nobody, and users whom the solution version does not know are counted in the report.
+    #[must_use]
+    pub fn users(mut self, location: &str) -> Self {
+        self.users = Some(location.to_owned());
+        self
+    }
+
+    /// Only the users for whom this SQL condition over the columns of [`BatchSegmentJob::users`] holds: `country = 'DE'`.
+    #[must_use]
+    pub fn users_filter(mut self, condition: &str) -> Self {
+        self.users_filter = Some(condition.to_owned());
         self
     }
 
@@ -204,8 +226,12 @@ impl BatchSegmentJob {
                 Arc::new(SolutionVersion::open(&self.stores, &reference).await?)
             }
         };
+        let users = match &self.users {
+            Some(users) => Some(JobUsers::list(&self.stores, users, self.users_filter.as_deref(), &output).await?),
+            None => None,
+        };
         let versions = Versions::new(&self.stores, output.clone(), Artifact::Segments)?;
-        let job_key = self.job_key(&version);
+        let job_key = self.job_key(&version, users.as_ref());
         if !self.force
             && let Some(done) = versions.latest().await?
             && done.body.job_key == job_key
@@ -214,7 +240,7 @@ impl BatchSegmentJob {
             return Ok(SegmentReport::already_done(&output, &version, &done));
         }
         let run = versions.begin().await?;
-        match self.write(&version, &run).await {
+        match self.write(&version, users.as_ref(), &run).await {
             Ok((body, mut report)) => {
                 let commit = run.commit(CommitBody { job_key, ..body }).await?;
                 self.publish_personalize_files(&versions, &commit).await?;
@@ -262,6 +288,11 @@ impl BatchSegmentJob {
                 ));
             }
         }
+        if self.users_filter.is_some() && self.users.is_none() {
+            return Err(Error::Missing(
+                "--users-filter needs --users, the Parquet data set that it is a condition over",
+            ));
+        }
         let asked = self.items.entries.len();
         if asked == 0 {
             return Err(Error::Missing("the list of items is empty; name at least one item"));
@@ -285,7 +316,7 @@ impl BatchSegmentJob {
     }
 
     /// The same solution version, items and settings give the same key.
-    fn job_key(&self, version: &SolutionVersion) -> String {
+    fn job_key(&self, version: &SolutionVersion, users: Option<&JobUsers>) -> String {
         let mut parts = vec![
             "segments 1".to_owned(),
             version.commit.sha256.clone(),
@@ -294,8 +325,9 @@ impl BatchSegmentJob {
             format!("{:?}", self.format),
             format!("{} {}", self.seen, self.min_score),
         ];
-        // Jobs without reasons keep the key that they had before there were any.
+        // Jobs without reasons or users keep the key that they had before there were any.
         parts.extend(self.reasons.map(|reasons| format!("reasons {reasons}")));
+        parts.extend(users.map(|users| format!("users {}", users.key())));
         sha256_hex(parts.join("\n").as_bytes())
     }
 }

@@ -29,6 +29,10 @@ pub struct SegmentReport {
     pub rows: u64,
     /// Rows of reasons written; 0 when none were asked for.
     pub reasons: u64,
+    /// Distinct users who could be in a segment, when the job was told whom; none: everybody could.
+    pub users_asked: Option<u64>,
+    /// Users among them whom the solution version does not know.
+    pub users_unknown: Option<u64>,
     /// Why entries have no segment; empty when `already_done`, they are in the output then.
     pub item_errors: Vec<ItemErrorRecord>,
     /// What is worth knowing but did not stop the job.
@@ -50,6 +54,8 @@ impl SegmentReport {
             error: 0,
             rows: 0,
             reasons: 0,
+            users_asked: None,
+            users_unknown: None,
             item_errors: Vec::new(),
             warnings: Vec::new(),
             files: Vec::new(),
@@ -68,6 +74,8 @@ impl SegmentReport {
             error: count("error"),
             rows: count("rows"),
             reasons: count("reasons"),
+            users_asked: done.body.counts.get("users_asked").copied(),
+            users_unknown: done.body.counts.get("users_unknown").copied(),
             files: done.files.iter().map(|f| f.path.clone()).collect(),
             ..Self::of(version)
         }

@@ -5,14 +5,16 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{AsArray, RecordBatch};
 use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
-use item_affinity_datafusion::{ItemEntry, SegmentsRequest, segments_dataframe, session};
+use item_affinity_datafusion::{CandidateCounts, ItemEntry, SegmentsRequest, segments_dataframe, session};
 use item_affinity_solution::{SolutionVersion, Stage};
 use item_affinity_storage::{CommitBody, Run, SolutionPin};
 
 use crate::error::{Error, Result};
 use crate::explained_rows::ExplainedRows;
 use crate::item_errors::{self, ItemErrorRecord};
+use crate::job_users::JobUsers;
 use crate::segment_job::BatchSegmentJob;
 use crate::segment_output::Output;
 use crate::segment_report::SegmentReport;
@@ -29,7 +31,12 @@ struct Written {
 
 impl BatchSegmentJob {
     /// Ranks and writes everything that the commit will name.
-    pub(crate) async fn write(&self, version: &Arc<SolutionVersion>, run: &Run) -> Result<(CommitBody, SegmentReport)> {
+    pub(crate) async fn write(
+        &self,
+        version: &Arc<SolutionVersion>,
+        users: Option<&JobUsers>,
+        run: &Run,
+    ) -> Result<(CommitBody, SegmentReport)> {
         let ctx = match &self.session {
             Some(session) => session.clone(),
             None => session(&self.stores, self.settings)?,
@@ -37,6 +44,7 @@ impl BatchSegmentJob {
         let wanted = self.items.entries.iter().filter_map(|e| e.item.as_ref().ok()).collect::<BTreeSet<_>>();
         let known = wanted.iter().filter(|id| version.items.ids.index_of(id).is_some()).count();
         let mut warnings = self.warnings(version, wanted.len());
+        let mut candidates = None;
         let written = if wanted.is_empty() {
             // Every line was unreadable: the records say why, and there is nothing to rank.
             self.write_rows(None, version, run).await?
@@ -47,13 +55,27 @@ impl BatchSegmentJob {
                 seen: self.seen,
                 min_score: self.min_score,
                 reasons: self.reasons,
-                users: None,
+                users: match users {
+                    Some(users) => Some(users.query(&ctx, &self.stores).await?),
+                    None => None,
+                },
             };
             let planned = segments_dataframe(&ctx, &self.stores, version, &request)?;
             let expected = known as u64 * (self.num_results as u64).min(version.model.users);
             self.observer.stage(Stage::new("rank users", "rows", Some(expected)));
-            self.write_rows(Some(planned.segments.execute_stream().await?), version, run).await?
+            let context = Arc::new(planned.segments.task_ctx());
+            let plan = planned.segments.create_physical_plan().await?;
+            let written = self.write_rows(Some(execute_stream(Arc::clone(&plan), context)?), version, run).await?;
+            candidates = CandidateCounts::of(&plan);
+            written
         };
+        warnings.extend(candidates.filter(|users| users.unknown > 0).map(|users| {
+            format!(
+                "USERS_UNKNOWN: {} of {} users are not in the solution version and in no segment; train or refresh with \
+                 their interactions",
+                users.unknown, users.asked
+            )
+        }));
         let item_errors = self.item_errors(version);
         if !item_errors.is_empty() {
             let records = item_errors::to_parquet(&item_errors)?;
@@ -72,6 +94,8 @@ impl BatchSegmentJob {
         }
         report.rows = written.by_item.values().sum();
         report.reasons = written.reasons;
+        report.users_asked = candidates.map(|users| users.asked);
+        report.users_unknown = candidates.map(|users| users.unknown);
         report.item_errors = item_errors;
         for warning in &warnings {
             self.observer.warning(warning);
@@ -86,6 +110,8 @@ impl BatchSegmentJob {
             ("users", version.model.users),
         ];
         counts.extend(self.reasons.map(|_| ("reasons", report.reasons)));
+        counts.extend(report.users_asked.map(|users| ("users_asked", users)));
+        counts.extend(report.users_unknown.map(|users| ("users_unknown", users)));
         let mut details = serde_json::json!({ "num_results": self.num_results, "as_of": version.model.as_of });
         if let Some(reasons) = self.reasons {
             details["reasons"] = reasons.into();

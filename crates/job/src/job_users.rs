@@ -1,0 +1,98 @@
+//! The users that a job lets into its segments: a Parquet data set, and on request only those that a predicate holds for.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use datafusion::dataframe::DataFrame;
+use datafusion::error::DataFusionError;
+use datafusion::execution::context::SessionContext;
+use datafusion::logical_expr::Expr;
+use datafusion::prelude::ParquetReadOptions;
+use item_affinity_storage::{Listing, Location, Stores, list_parquet, open_parquet, sha256_hex};
+
+use crate::error::{Error, Result};
+
+/// The files of the users as they lay there when the job began.
+pub(crate) struct JobUsers {
+    location: Location,
+    files: Listing,
+    predicate: Option<String>,
+}
+
+impl JobUsers {
+    /// # Errors   storage errors; [`Error::OutputInInput`] when the segments would lie among the users
+    pub(crate) async fn list(
+        stores: &Stores,
+        location: &str,
+        predicate: Option<&str>,
+        output: &Location,
+    ) -> Result<Self> {
+        let location = Location::parse(location)?;
+        if location.contains(output) {
+            return Err(Error::OutputInInput { output: output.to_string(), input: location.to_string() });
+        }
+        let files = list_parquet(stores, &location).await?;
+        Ok(Self { location, files, predicate: predicate.map(str::to_owned) })
+    }
+
+    /// What tells these users from others: the predicate, and of each file its address, size and ETag, or its time where
+    /// the store has no ETags.
+    pub(crate) fn key(&self) -> String {
+        let mut text = format!("{:?}\n", self.predicate);
+        for file in &self.files.files {
+            let etag = file.meta.e_tag.clone();
+            let content = etag.unwrap_or_else(|| file.meta.last_modified.timestamp_micros().to_string());
+            writeln!(text, "{} {} {content}", file.location.url(), file.meta.size).unwrap_or_default();
+        }
+        sha256_hex(text.as_bytes())
+    }
+
+    /// The query of the users. Its columns are those of the files, in lower case; every footer is checked first.
+    ///
+    /// # Errors   storage errors; a plan error for files without a column user_id and for a predicate that the engine
+    /// cannot plan
+    pub(crate) async fn query(&self, ctx: &SessionContext, stores: &Stores) -> Result<DataFrame> {
+        for file in &self.files.files {
+            open_parquet(stores, file).await?;
+        }
+        let store = stores.store(&self.location)?;
+        ctx.runtime_env().register_object_store(&self.location.store_url(), store);
+        let urls = self.files.files.iter().map(|file| file.location.url().to_string()).collect::<Vec<_>>();
+        let options = ParquetReadOptions { file_extension: "", ..ParquetReadOptions::default() };
+        let users = lower_case(ctx.read_parquet(urls, options).await?)?;
+        let names = users.schema().columns().into_iter().map(|column| column.name).collect::<Vec<_>>();
+        if !names.iter().any(|name| name == "user_id") {
+            return Err(plan(format!(
+                "USERS_INVALID: no column user_id, found [{}]; rename one to user_id; users={}",
+                names.join(", "),
+                self.location
+            )));
+        }
+        let Some(predicate) = &self.predicate else { return Ok(users) };
+        // The engine's words name columns and functions; the predicate itself may hold ids of users.
+        let refused = |error: &DataFusionError| {
+            let message = item_affinity_datafusion::error_message(error);
+            plan(format!("USERS_FILTER_INVALID: {message}; write a condition over [{}]", names.join(", ")))
+        };
+        let condition = users.parse_sql_expr(predicate).map_err(|error| refused(&error))?;
+        users.filter(condition).map_err(|error| refused(&error))
+    }
+}
+
+/// Gives columns their names in lower case, as SQL without quotes looks for them, unless two would get the same.
+fn lower_case(table: DataFrame) -> Result<DataFrame> {
+    let columns = table.schema().columns();
+    let distinct = columns.iter().map(|column| column.name.to_lowercase()).collect::<BTreeSet<_>>();
+    if distinct.len() < columns.len() {
+        return Ok(table);
+    }
+    let renamed = columns.into_iter().map(|column| {
+        let name = column.name.to_lowercase();
+        Expr::Column(column).alias(name)
+    });
+    Ok(table.select(renamed.collect::<Vec<_>>())?)
+}
+
+fn plan(message: String) -> Error {
+    DataFusionError::Plan(message).into()
+}
