@@ -18,6 +18,8 @@ pub(crate) struct Accepted {
     /// All arguments; the first so many may come by place.
     pub(crate) names: &'static [&'static str],
     pub(crate) by_place: usize,
+    /// Whether there is no call without the first argument.
+    pub(crate) required: bool,
 }
 
 /// Sorts the arguments of a call by their names, for a planner that hands over expressions without names.
@@ -47,7 +49,7 @@ pub(crate) fn by_name(accepted: &Accepted, given: Vec<(Option<String>, Expr)>) -
             return plan_err!("{function}: the argument {} is given twice", names[place]);
         }
     }
-    if count == 0 && *by_place > 0 {
+    if count == 0 && accepted.required {
         return too_many(accepted, 0);
     }
     let values = values.into_iter().map(|value| value.unwrap_or_else(|| lit(BY_NAME)));
@@ -68,7 +70,7 @@ impl<'a> CallArguments<'a> {
             [first, by_name @ ..] if is_mark(first) => {
                 by_name.iter().map(|expr| Some(expr).filter(|expr| !is_mark(expr))).collect::<Vec<_>>()
             }
-            by_place if by_place.len() > accepted.by_place || by_place.is_empty() => {
+            by_place if by_place.len() > accepted.by_place || (by_place.is_empty() && accepted.required) => {
                 return too_many(accepted, by_place.len());
             }
             by_place => by_place.iter().map(Some).collect(),
@@ -120,11 +122,14 @@ impl<'a> CallArguments<'a> {
         let Some(expr) = self.value(name) else { return Ok(None) };
         let function = self.accepted.function;
         match expr {
-            Expr::Placeholder(placeholder) => plan_err!(
-                "{function}: {name} cannot be the parameter {}, since a call is planned once; write {what}, or SET \
-                 item_affinity.{name}",
-                placeholder.id
-            ),
+            Expr::Placeholder(placeholder) => {
+                let id = &placeholder.id;
+                // A location is the one argument of this kind without a session option.
+                let option = if name == "location" { String::new() } else { format!(", or SET item_affinity.{name}") };
+                plan_err!(
+                    "{function}: {name} cannot be the parameter {id}, since a call is planned once; write {what}{option}"
+                )
+            }
             Expr::Literal(value, _) if !value.is_null() => match read(value) {
                 Some(value) => Ok(Some(value)),
                 None => plan_err!("{function}: {name} must be {what}, got {value}"),
@@ -140,6 +145,11 @@ fn is_mark(expr: &Expr) -> bool {
 
 /// Says what the function takes, by place and by name.
 fn too_many<T>(accepted: &Accepted, count: usize) -> Result<T> {
-    let names = accepted.names.iter().skip(accepted.by_place).copied().collect::<Vec<_>>().join(", ");
-    plan_err!("{} takes {}, got {count} arguments; by name there are also {names}", accepted.function, accepted.places)
+    let Accepted { function, places, names, by_place, .. } = accepted;
+    match names.get(*by_place..).unwrap_or_default() {
+        [] => plan_err!("{function} takes {places}, got {count} arguments"),
+        rest => {
+            plan_err!("{function} takes {places}, got {count} arguments; by name there are also {}", rest.join(", "))
+        }
+    }
 }

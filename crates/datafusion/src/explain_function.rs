@@ -40,6 +40,7 @@ pub(crate) static ACCEPTED: Accepted = Accepted {
         "solution_version",
     ],
     by_place: 3,
+    required: true,
 };
 
 impl TableFunctionImpl for ExplainFunction {

@@ -12,6 +12,10 @@
 //! | `item_affinity_segments(items [, num_results] [, name => value]…)` | `item_id, rank, user_id, score` in the order `(item_id, rank)`: for each item the users who will most likely interact with it next |
 //! | `item_affinity_explain(items [, num_results [, reasons]] [, name => value]…)` | the same segments with the past items that make each user's affinity: `reason_rank, because_item_id, share` |
 //! | `item_affinity_score(user_id, item_id)` | Float32, NULL when one of them is unknown |
+//! | `item_affinity_items([solution_version])` | `item_id, interactions, users, last_interaction`: what can be asked for |
+//! | `item_affinity_versions([location])` | `version, committed_at, as_of, horizon_days, hidden_dimension, users, items, interactions, refreshed_from`, oldest first |
+//! | `item_affinity_output(location)` | `item_id, rank, user_id, score`: the committed segments of a job, the newest or those of `location@3` |
+//! | `item_affinity_vector(factor)` | a list of Float32: a factor column of a solution version's files |
 //!
 //! A `share` is the part of the affinity, the product of the factors of user and item, that a past item makes: the shares
 //! of all past items and the part of the user's attributes, if the version uses them, sum to it exactly. Past items that
@@ -32,6 +36,7 @@
 mod call_arguments;
 mod call_planner;
 mod candidate_users_exec;
+mod catalog_functions;
 mod error;
 mod explain_function;
 mod explain_segments_exec;
@@ -41,6 +46,7 @@ mod item_list;
 mod item_pairs;
 mod items_argument;
 mod options;
+mod output_function;
 mod score_function;
 mod segment_reasons;
 mod segment_schema;
@@ -53,11 +59,14 @@ mod top_k_users;
 mod top_k_users_exec;
 mod user_states;
 mod users_argument;
+mod vector_function;
 
 use std::sync::Arc;
 
 use datafusion::execution::context::SessionContext;
 use item_affinity_storage::Stores;
+
+use catalog_functions::Catalog;
 
 pub use candidate_users_exec::{CandidateCounts, CandidateUsersExec};
 pub use error::{error_kind, error_message};
@@ -87,7 +96,13 @@ pub fn register_with(ctx: &SessionContext, stores: Stores) {
         extensions.insert(ItemAffinityOptions::default());
     }
     // This does not fail; if it did, arguments by place would still work.
-    let functions = vec![&segments_function::ACCEPTED, &explain_function::ACCEPTED];
+    let functions = vec![
+        &segments_function::ACCEPTED,
+        &explain_function::ACCEPTED,
+        &catalog_functions::ITEMS,
+        &catalog_functions::VERSIONS,
+        &output_function::ACCEPTED,
+    ];
     state.register_relation_planner(Arc::new(call_planner::CallPlanner { functions })).unwrap_or_default();
     drop(state);
     let solutions = solution_cache::SolutionCache::new(stores);
@@ -95,5 +110,12 @@ pub fn register_with(ctx: &SessionContext, stores: Stores) {
     ctx.register_udtf(segments_function::NAME, Arc::new(segments));
     let explain = explain_function::ExplainFunction { solutions: solutions.clone() };
     ctx.register_udtf(explain_function::NAME, Arc::new(explain));
+    for catalog in [Catalog::Items, Catalog::Versions] {
+        let function = catalog_functions::CatalogFunction { catalog, solutions: solutions.clone() };
+        ctx.register_udtf(catalog.accepted().function, Arc::new(function));
+    }
+    let output = output_function::OutputFunction { stores: solutions.stores().clone() };
+    ctx.register_udtf(output_function::ACCEPTED.function, Arc::new(output));
+    ctx.register_udf(vector_function::vector_function());
     ctx.register_udf(score_function::score_function(solutions));
 }

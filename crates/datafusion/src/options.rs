@@ -280,3 +280,14 @@ pub(crate) fn checked_min_score(name: &str, value: f64) -> Result<f32> {
 pub(crate) fn solution_version(config: &ConfigOptions) -> Option<&str> {
     config.extensions.get::<ItemAffinityOptions>().and_then(|o| o.solution_version.as_deref())
 }
+
+/// The solution version that the session names.
+pub(crate) fn required_solution_version(config: &ConfigOptions) -> Result<&str> {
+    let Some(text) = solution_version(config) else {
+        return plan_err!(
+            "no solution version is set; say which with SET item_affinity.solution_version = '<location>' \
+             (the folder that item-affinity train wrote to, newest version, or '<location>@7')"
+        );
+    };
+    Ok(text)
+}

@@ -11,7 +11,7 @@ use datafusion::common::{exec_err, internal_err, plan_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::async_udf::{AsyncScalarUDF, AsyncScalarUDFImpl};
 use datafusion::logical_expr::{
-    ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    ColumnarValue, Documentation, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
 use item_affinity_model::{dot, probability};
 
@@ -40,8 +40,12 @@ impl ScoreFunction {
         )
         .with_argument("user_id", "The user, a string or an integer.")
         .with_argument("item_id", "The item, a string or an integer.")
+        .with_sql_example("SELECT user_id, item_affinity_score(user_id, 'B001') AS score FROM users")
         .build();
-        Self { solutions, signature: Signature::variadic_any(Volatility::Stable), documentation }
+        // Anything is taken, and judged by `return_type`; the second form is what lists of functions show.
+        let shown = TypeSignature::Exact(vec![DataType::Utf8, DataType::Utf8]);
+        let signature = Signature::one_of(vec![TypeSignature::VariadicAny, shown], Volatility::Stable);
+        Self { solutions, signature, documentation }
     }
 }
 

@@ -33,6 +33,7 @@ pub(crate) static ACCEPTED: Accepted = Accepted {
     places: "(items [, num_results])",
     names: &["items", "num_results", "users", "seen", "min_score", "max_items", "on_unknown_item", "solution_version"],
     by_place: 2,
+    required: true,
 };
 
 impl TableFunctionImpl for SegmentsFunction {

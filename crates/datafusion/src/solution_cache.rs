@@ -3,7 +3,6 @@
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use datafusion::common::plan_err;
 use datafusion::config::ConfigOptions;
 use datafusion::error::Result;
 use item_affinity_solution::{SolutionRef, SolutionVersion, UserStates};
@@ -56,13 +55,7 @@ impl SolutionCache {
 
     /// Opens the version that the session names; the newest one is looked up anew for each query.
     pub(crate) async fn open(&self, config: &ConfigOptions) -> Result<Arc<SolutionVersion>> {
-        let Some(text) = options::solution_version(config) else {
-            return plan_err!(
-                "no solution version is set; say which with SET item_affinity.solution_version = '<location>' \
-                 (the folder that item-affinity train wrote to, newest version, or '<location>@7')"
-            );
-        };
-        self.open_named(text).await
+        self.open_named(options::required_solution_version(config)?).await
     }
 
     /// Opens the version that a text names: a location, newest version, or `location@7`.
