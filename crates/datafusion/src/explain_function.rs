@@ -6,11 +6,12 @@ use async_trait::async_trait;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableFunctionArgs, TableFunctionImpl, TableProvider};
 use datafusion::error::Result;
-use datafusion::logical_expr::{Expr, TableType};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
 use crate::call_arguments::{Accepted, CallArguments};
 use crate::options::{CallOptions, checked_reasons};
+use crate::pushed_filters::{self, Narrowed};
 use crate::segment_schema::EXPLANATION_SCHEMA;
 use crate::segments_function::SegmentsCall;
 use crate::solution_cache::SolutionCache;
@@ -69,14 +70,22 @@ impl TableProvider for ExplanationTable {
         TableType::Temporary
     }
 
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(pushed_filters::pushed(filters))
+    }
+
     async fn scan(
         &self,
         session: &dyn Session,
         projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
-        _limit: Option<usize>,
+        filters: &[Expr],
+        limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let reasons = self.reasons.unwrap_or(CallOptions::from_session(session.config_options()).reasons);
-        self.call.resolve(session).await?.explained_plan(session, reasons, projection).await
+        self.call
+            .resolve(session, &Narrowed::by(filters, limit))
+            .await?
+            .explained_plan(session, reasons, projection)
+            .await
     }
 }

@@ -47,6 +47,7 @@ mod item_pairs;
 mod items_argument;
 mod options;
 mod output_function;
+mod pushed_filters;
 mod score_function;
 mod segment_reasons;
 mod segment_schema;

@@ -7,12 +7,13 @@ use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::catalog::{Session, TableFunctionArgs, TableFunctionImpl, TableProvider};
 use datafusion::common::{Constraint, Constraints, plan_err};
 use datafusion::error::Result;
-use datafusion::logical_expr::{Expr, TableType};
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
 use crate::call_arguments::{Accepted, CallArguments};
 use crate::items_argument::ItemsArgument;
 use crate::options::{CallOptions, OnUnknownItem, Seen, checked_max_items, checked_min_score, checked_num_results};
+use crate::pushed_filters::{self, Narrowed};
 use crate::segment_schema::SEGMENT_SCHEMA;
 use crate::segments_plan::ResolvedSegments;
 use crate::solution_cache::SolutionCache;
@@ -85,8 +86,8 @@ impl SegmentsCall {
         })
     }
 
-    /// Opens the solution version and looks the items up.
-    pub(crate) async fn resolve(&self, session: &dyn Session) -> Result<ResolvedSegments> {
+    /// Opens the solution version and looks the items up; `narrowed` is what the filters above the call leave.
+    pub(crate) async fn resolve(&self, session: &dyn Session, narrowed: &Narrowed) -> Result<ResolvedSegments> {
         let config = session.config_options();
         let mut options = CallOptions::from_session(config);
         options.num_results = self.num_results.unwrap_or(options.num_results);
@@ -103,7 +104,7 @@ impl SegmentsCall {
             Some(users) => Some(users.plan(self.function, session).await?),
             None => None,
         };
-        ResolvedSegments::new(self.solutions.stores(), &version, &items, users, &options)
+        ResolvedSegments::new(self.solutions.stores(), &version, &items, users, &options, narrowed)
     }
 }
 
@@ -128,13 +129,17 @@ impl TableProvider for SegmentsTable {
         Some(&self.constraints)
     }
 
+    fn supports_filters_pushdown(&self, filters: &[&Expr]) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(pushed_filters::pushed(filters))
+    }
+
     async fn scan(
         &self,
         session: &dyn Session,
         projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
-        _limit: Option<usize>,
+        filters: &[Expr],
+        limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        self.call.resolve(session).await?.plan(session, projection).await
+        self.call.resolve(session, &Narrowed::by(filters, limit)).await?.plan(session, projection).await
     }
 }

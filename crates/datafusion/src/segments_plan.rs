@@ -31,6 +31,7 @@ use crate::item_pairs::ItemPairs;
 use crate::options::{
     CallOptions, DEFAULT_REASONS, OnUnknownItem, Seen, checked_min_score, checked_num_results, checked_reasons,
 };
+use crate::pushed_filters::Narrowed;
 use crate::segment_schema::{EXPLANATION_SCHEMA, SEGMENT_SCHEMA};
 use crate::segments_final_exec::SegmentsFinalExec;
 use crate::segments_function::NAME;
@@ -52,13 +53,14 @@ pub(crate) struct ResolvedSegments {
 }
 
 impl ResolvedSegments {
-    /// Looks the items up.
+    /// Looks the items up; an item that a filter leaves out can still be an unknown one.
     pub(crate) fn new(
         stores: &Stores,
         version: &Arc<SolutionVersion>,
         items: &[String],
         users: Option<Arc<LogicalPlan>>,
         options: &CallOptions,
+        narrowed: &Narrowed,
     ) -> Result<Self> {
         let mut known = BTreeSet::new();
         let mut unknown_items = Vec::new();
@@ -77,6 +79,7 @@ impl ResolvedSegments {
                 first.escape_debug()
             );
         }
+        known.retain(|index| version.items.ids.id(*index).is_some_and(|item| narrowed.asks_for(item)));
         // The vocabulary is sorted, so ascending indexes are ascending ids.
         let rows = known.iter().map(|index| *index as usize).collect::<Vec<_>>();
         let query = SegmentQuery {
@@ -85,9 +88,9 @@ impl ResolvedSegments {
             item_factors: Arc::new(version.items.factors.select(Axis(0), &rows)),
             item_log_odds: rows.iter().map(|row| version.items.log_odds[*row]).collect(),
             slopes: version.model.slopes,
-            num_results: options.num_results,
+            num_results: narrowed.num_results(options.num_results),
             seen: options.seen,
-            min_score: options.min_score,
+            min_score: narrowed.min_score(options.min_score),
             pairs: ItemPairs::new(stores, version, known.iter().copied().collect()),
         };
         query.validate()?;
@@ -204,7 +207,8 @@ pub fn segments_dataframe(
         .users
         .as_ref()
         .map(|users| id_column::of(NAME, "the query of users", users.logical_plan().clone(), USER_ID).map(Arc::new));
-    let mut resolved = ResolvedSegments::new(stores, version, &request.items, users.transpose()?, &options)?;
+    let mut resolved =
+        ResolvedSegments::new(stores, version, &request.items, users.transpose()?, &options, &Narrowed::default())?;
     let unknown_items = std::mem::take(&mut resolved.unknown_items);
     let (name, mut order) = (if request.reasons.is_some() { EXPLAIN_NAME } else { NAME }, vec!["item_id", "rank"]);
     order.extend(request.reasons.map(|_| "reason_rank"));

@@ -94,17 +94,21 @@ impl TopKUsersPerItemExec {
 
 impl DisplayAs for TopKUsersPerItemExec {
     fn fmt_as(&self, format: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let SegmentQuery { solution_version, item_ids, num_results, seen, .. } = self.query.as_ref();
+        let SegmentQuery { solution_version, item_ids, num_results, seen, min_score, .. } = self.query.as_ref();
+        let least = if *min_score > 0.0 { format!(", min_score={min_score}") } else { String::new() };
         match format {
             DisplayFormatType::Default | DisplayFormatType::Verbose => write!(
                 f,
-                "TopKUsersPerItemExec: items={}, k={num_results}, seen={seen}, solution_version={solution_version}",
+                "TopKUsersPerItemExec: items={}, k={num_results}, seen={seen}{least}, solution_version={solution_version}",
                 item_ids.len()
             ),
             DisplayFormatType::TreeRender => {
                 writeln!(f, "items={}", item_ids.len())?;
                 writeln!(f, "k={num_results}")?;
                 writeln!(f, "seen={seen}")?;
+                if *min_score > 0.0 {
+                    writeln!(f, "min_score={min_score}")?;
+                }
                 writeln!(f, "solution_version={solution_version}")
             }
         }
