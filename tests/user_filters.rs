@@ -8,8 +8,10 @@ use datafusion::arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, Strin
 use datafusion::arrow::datatypes::{Float32Type, Int32Type};
 use datafusion::execution::context::SessionContext;
 use datafusion::parquet::arrow::ArrowWriter;
-use datafusion::prelude::ParquetReadOptions;
-use item_affinity_datafusion::{CandidateCounts, Seen, SegmentsRequest, SessionSettings, segments_dataframe, session};
+use datafusion::prelude::{ParquetReadOptions, SessionConfig};
+use item_affinity_datafusion::{
+    CandidateCounts, ItemAffinityOptions, Seen, SegmentsRequest, SessionSettings, segments_dataframe, session,
+};
 use item_affinity_solution::{SolutionRef, SolutionVersion};
 use item_affinity_storage::Stores;
 use rand::rngs::ChaCha8Rng;
@@ -208,6 +210,33 @@ async fn a_plan_from_rust_takes_a_query_of_users_and_refuses_one_without_them() 
     let nobody = ctx.sql("SELECT country FROM users").await.unwrap();
     let error = segments_dataframe(ctx, &stores, &version, &request(nobody)).unwrap_err().to_string();
     assert!(error.contains("the query of users has no column user_id, found [country]"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_by_place_work_in_a_session_without_the_planner_of_names() {
+    let named = &sessions().await[1];
+    let config = SessionConfig::new().with_option_extension(ItemAffinityOptions::default());
+    let plain = SessionContext::new_with_config(config);
+    let function = Arc::clone(named.state().table_functions()["item_affinity_segments"].function());
+    plain.register_udtf("item_affinity_segments", function);
+    plain.sql(&format!("SET item_affinity.solution_version = '{}'", solution())).await.unwrap();
+    let by_place = "SELECT * FROM item_affinity_segments(['COFFEE-01', 'MUSIC-05'], 2 + 3)";
+    let found = segments(&rows(&plain, by_place).await);
+    assert_eq!(found, segments(&rows(named, by_place).await));
+    assert_eq!(found["MUSIC-05"].len(), 5);
+    let by_name = "SELECT * FROM item_affinity_segments(items => ['COFFEE-01'])";
+    assert!(plain.sql(by_name).await.is_err());
+    assert_eq!(segments(&rows(named, by_name).await)["COFFEE-01"].len(), 25);
+}
+
+#[test]
+fn a_plan_that_ran_says_how_many_users_were_asked_for_and_are_unknown() {
+    let query = "EXPLAIN ANALYZE SELECT * FROM item_affinity_segments(['COFFEE-01'], users => (VALUES_OF_USERS))";
+    let query =
+        query.replace("VALUES_OF_USERS", "SELECT * FROM (VALUES ('one'), ('two'), ('two'), (NULL)) AS v(user_id)");
+    let plan =
+        succeed(["sql", "--threads", "2", "--solution-version", solution(), "--format", "csv", "-c", &query]).stdout;
+    assert!(plan.contains("users_asked=2") && plan.contains("users_unknown=2"), "{plan}");
 }
 
 fn write_parquet(path: &Path, batch: &RecordBatch) {
