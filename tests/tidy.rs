@@ -55,7 +55,7 @@ const MAY_IMPORT: [(&str, &[&str]); 6] = [
 ];
 
 /// Dependencies that tell the rooms apart; the rest (errors, logs, serialization) is free.
-const WATCHED: [&str; 17] = [
+const WATCHED: [&str; 18] = [
     "item-affinity-model",
     "item-affinity-storage",
     "item-affinity-ingest",
