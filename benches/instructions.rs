@@ -1,0 +1,106 @@
+//! Four kernels at a size for callgrind, one by name: `instructions.sh` counts what each executes.
+//!
+//! Each stands in a function of its own, which is what is counted; the rest only makes its input. The numbers are those
+//! of a small generator, so that they are the same everywhere.
+
+#![allow(clippy::unwrap_used, clippy::cast_precision_loss, clippy::cast_possible_truncation)]
+
+use std::hint::black_box;
+use std::ops::ControlFlow;
+
+use item_affinity_model::ndarray::Array2;
+use item_affinity_model::{Csr, FoldIn, ItemAffinity, NewPairSlopes, TileLogOdds, TopKUsers, fit, score_tile};
+use rayon::ThreadPoolBuilder;
+
+const DIMENSION: usize = 149;
+const USERS: usize = 300;
+const ITEMS: usize = 200;
+const TILE: usize = 1024;
+const TILES: usize = 4;
+const ASKED: usize = 64;
+
+fn main() {
+    let kernel = std::env::args().nth(1).unwrap_or_default();
+    // The kernel runs on the only thread of the pool, and so does all that it starts.
+    let pool = ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    pool.install(|| match kernel.as_str() {
+        "solve_users" => {
+            let factors = matrix(ITEMS, 1);
+            let fold_in = FoldIn::new(&ItemAffinity::default(), factors.view()).unwrap();
+            counted_solve_users(&fold_in, &pairs());
+        }
+        "fit_factors" => counted_fit_factors(&pairs()),
+        "score_tile" => counted_score_tile(&matrix(ASKED, 2), &matrix(TILE, 3)),
+        "rank_tiles" => {
+            let (items, users) = (matrix(ASKED, 2), matrix(TILE, 3));
+            let mut scores = vec![0.0; ASKED * TILE];
+            score_tile(items.view(), users.view(), &mut scores).unwrap();
+            counted_rank_tiles(&scores);
+        }
+        // Also what `cargo test` and `cargo bench` ask for, with arguments of their own.
+        _ => println!("solve_users\nfit_factors\nscore_tile\nrank_tiles"),
+    });
+}
+
+/// Users from their histories: residuals of rows of factors, and their sums, until only rounding is left.
+#[inline(never)]
+fn counted_solve_users(fold_in: &FoldIn, histories: &Csr) {
+    black_box(fold_in.fold_in(histories, None).unwrap());
+}
+
+/// A whole small fit: half-steps of both sides, Gram matrices and their axes.
+#[inline(never)]
+fn counted_fit_factors(by_user: &Csr) {
+    let recipe = ItemAffinity { hidden_dimension: 32, iterations: 2, ..ItemAffinity::default() };
+    black_box(fit(&recipe, by_user, &by_user.transpose(), &mut |_| ControlFlow::Continue(())).unwrap());
+}
+
+/// The matrix product of one tile.
+#[inline(never)]
+fn counted_score_tile(items: &Array2<f32>, users: &Array2<f32>) {
+    let mut scores = vec![0.0; ASKED * TILE];
+    score_tile(items.view(), users.view(), &mut scores).unwrap();
+    black_box(&scores);
+}
+
+/// The filter over tiles of affinities, and the candidates behind it.
+#[inline(never)]
+fn counted_rank_tiles(affinities: &[f32]) {
+    let user_log_odds: Vec<f32> = numbers(4).take(TILE).map(|x| x - 6.0).collect();
+    let item_log_odds: Vec<f32> = numbers(5).take(ASKED).collect();
+    let slopes = NewPairSlopes { affinity: 0.3, log_affinity: 0.4 };
+    let log_odds = TileLogOdds { slopes, users: &user_log_odds, items: &item_log_odds };
+    let history = Csr::new(vec![0; ASKED + 1], vec![], vec![], TILE * TILES).unwrap();
+    let mut best = TopKUsers::new(ASKED, 25);
+    for tile in 0..TILES {
+        let first = (tile * TILE) as u32;
+        let index: Vec<u32> = (first..first + TILE as u32).collect();
+        best.push_new_pairs(affinities, &index, log_odds, &history).unwrap();
+    }
+    black_box(best.finish());
+}
+
+fn pairs() -> Csr {
+    let mut random = numbers(6);
+    let (mut indptr, mut indices) = (vec![0], Vec::new());
+    for _ in 0..USERS {
+        indices.extend((0..ITEMS as u32).filter(|item| random.next().unwrap() + 0.5 < 20.0 / (20.0 + *item as f32)));
+        indptr.push(indices.len());
+    }
+    let values = (0..indices.len()).map(|n| 1.0 + (n % 3) as f32).collect();
+    Csr::new(indptr, indices, values, ITEMS).unwrap()
+}
+
+fn matrix(rows: usize, seed: u64) -> Array2<f32> {
+    let mut random = numbers(seed);
+    Array2::from_shape_simple_fn((rows, DIMENSION), || 0.2 * random.next().unwrap())
+}
+
+/// Numbers from −0.5 to 0.5 without end (a linear congruence by Knuth).
+fn numbers(seed: u64) -> impl Iterator<Item = f32> {
+    let mut state = seed;
+    std::iter::repeat_with(move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1u64 << 24) as f32 - 0.5
+    })
+}
