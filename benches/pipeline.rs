@@ -2,7 +2,7 @@
 //!
 //! `cargo bench` makes a solution of a million users (about 600 MB below the target folder, kept for the next run) and
 //! prints the times of both; the ratio of the two, taken in one run, is the figure that counts. Training is measured
-//! as a whole process, beside `peers/implicit_als.py`.
+//! beside other systems by `peers/run.py`, and kernels in memory are in `kernels.rs`.
 
 #![allow(
     clippy::unwrap_used,
