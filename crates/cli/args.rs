@@ -181,8 +181,8 @@ pub(crate) struct RecipeArgs {
     #[arg(long, value_name = "N", default_value_t = ItemAffinity::default().iterations, help_heading = "Advanced")]
     pub(crate) iterations: usize,
     /// How strongly factors are pulled to zero.
-    #[arg(long, value_name = "X", default_value_t = ItemAffinity::default().regularization, help_heading = "Advanced")]
-    pub(crate) regularization: f32,
+    #[arg(long, value_name = "X", help_heading = "Advanced")]
+    pub(crate) regularization: Option<f32>,
     /// Weight of a pair without interactions.
     #[arg(long, value_name = "X", default_value_t = ItemAffinity::default().unobserved_weight, help_heading = "Advanced")]
     pub(crate) unobserved_weight: f32,

@@ -102,7 +102,7 @@ async fn dense_shares(stores: &Stores, version: &SolutionVersion) -> Vec<Vec<BTr
     let of_user = |user: usize| {
         let (past, values) = history.row(user);
         let confidence: Vec<f64> = values.iter().map(|value| f64::from(*value).ln_1p()).collect();
-        let penalty = f64::from(recipe.regularization) * (confidence.iter().sum::<f64>() + weight * items as f64);
+        let penalty = f64::from(recipe.penalty_rate()) * (confidence.iter().sum::<f64>() + weight * items as f64);
         // The equations with the unit matrix beside them become the inverse.
         let mut matrix = vec![vec![0f64; 2 * d]; d];
         for (row, equation) in matrix.iter_mut().enumerate() {

