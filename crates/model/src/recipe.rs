@@ -129,7 +129,7 @@ impl ItemAffinity {
         self.horizon_days.map_or(Ok(()), |days| inside("horizon_days", &days, &HORIZON_DAYS_RANGE))
     }
 
-    /// The regularization that counts: the first of [`REGULARIZATIONS`] unless one is set.
+    /// The regularization that counts: 0.005 unless one is set.
     #[must_use]
     pub fn penalty_rate(&self) -> f32 {
         self.regularization.unwrap_or(REGULARIZATIONS[0])
