@@ -66,7 +66,8 @@ async fn history_tells_what_each_version_was_trained_on() {
     let history = versions(&stores, &Location::parse("memory:///affinity").unwrap()).await.unwrap();
     let told: Vec<_> = history.iter().map(|v| (v.version, v.hidden_dimension, v.users, v.items)).collect();
     assert_eq!(told, [(1, 32, 240, 40), (2, 40, 240, 40)]);
-    assert_eq!(history[0].recipe, small_recipe());
+    let asked = small_recipe();
+    assert_eq!(history[0].recipe, ItemAffinity { regularization: Some(asked.penalty_rate()), ..asked });
     assert_eq!(history[0].as_of, first.model.as_of);
     assert_eq!((history[0].interactions, history[0].pairs), (first.model.interactions, first.model.pairs));
     assert_eq!(history[0].files, 4);
