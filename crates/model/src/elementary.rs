@@ -1,5 +1,5 @@
-//! The logarithm and the logistic function, without branches or tables: loops over them become vector code, and every
-//! machine gives the same bits.
+//! The logarithm, powers of two and the logistic function, without branches or tables: loops over them become vector code,
+//! and every machine gives the same bits.
 
 use std::f64::consts::{LN_2, LOG2_E, SQRT_2};
 
@@ -52,8 +52,7 @@ pub(crate) fn logistic(z: f64) -> f64 {
     let rounded = y * LOG2_E + ROUND;
     let whole = rounded - ROUND;
     let rest = (y - whole * LN_2_HIGH) - whole * LN_2_LOW;
-    let power = f64::from_bits((rounded.to_bits() << FRACTION_BITS).wrapping_add(ONE));
-    1.0 / (1.0 + power * polynomial(&EXP, rest))
+    1.0 / (1.0 + whole_power(rounded) * polynomial(&EXP, rest))
 }
 
 /// `2^x` for x of at most 0; NaN for NaN.
@@ -62,8 +61,13 @@ pub(crate) fn exp2(x: f64) -> f64 {
     // Smaller ones would be subnormal.
     let x = x.max(-1000.0);
     let rounded = x + ROUND;
-    let power = f64::from_bits((rounded.to_bits() << FRACTION_BITS).wrapping_add(ONE));
-    power * polynomial(&EXP, (x - (rounded - ROUND)) * LN_2)
+    whole_power(rounded) * polynomial(&EXP, (x - (rounded - ROUND)) * LN_2)
+}
+
+/// Two to the whole number that [`ROUND`] was added to.
+#[inline(always)]
+fn whole_power(rounded: f64) -> f64 {
+    f64::from_bits((rounded.to_bits() << FRACTION_BITS).wrapping_add(ONE))
 }
 
 /// By Horner's rule, the highest coefficient first.

@@ -150,11 +150,9 @@ impl Fixed {
             while let Some((rows, factors, losses)) = queue.take() {
                 for ((row, x), loss) in rows.into_iter().zip(factors.chunks_exact_mut(d)).zip(losses) {
                     let problem = problem(row);
-                    let definite = problem.shared_diagonal(&mut workspace);
-                    let solved = if definite { problem.descend(&mut descent, x, left) } else { Ok(None) };
-                    let solved = match solved {
-                        Ok(None) => problem.solve(&mut workspace, x),
+                    let solved = match problem.descend(&mut descent, x, left) {
                         Ok(Some(value)) => Ok(value),
+                        Ok(None) => problem.solve(&mut workspace, x),
                         Err(failure) => Err(failure),
                     };
                     match solved {

@@ -41,7 +41,7 @@ impl Descent {
 
 impl Problem<'_> {
     /// Moves `x`, along the axes, towards the solution until this share of the way is left, and returns the value of the
-    /// row's objective there; nothing if it takes too many steps.
+    /// row's objective there; nothing if it takes too many steps, or the shared part alone is singular.
     ///
     /// The objective falls with each step. The shared part of the equations, which is diagonal along the axes, and the
     /// share of the observed pairs that has the same shape scale the steps.
@@ -53,15 +53,18 @@ impl Problem<'_> {
     pub(crate) fn descend(&self, work: &mut Descent, x: &mut [f32], left: f64) -> Result<Option<f64>, Failure> {
         let (columns, confidence) = self.observed.row(self.row);
         let d = self.fixed.d;
-        self.prepare(work, confidence);
+        let penalty = self.penalty();
+        if !self.shared_diagonal(penalty, &mut work.diagonal) {
+            return Ok(None);
+        }
+        self.set_scale(penalty, confidence, &mut work.scale);
         work.x[..d].copy_from_slice(x);
         let mut loss = self.first_residual(work, columns, confidence);
         if let Some(mean) = self.mean {
-            let pull = self.observed.penalty(self.row, self.recipe);
             for ((residual, x), mean) in work.residual.iter_mut().zip(&work.x).zip(mean) {
-                *residual += narrow(pull) * mean;
+                *residual += narrow(penalty) * mean;
                 // The diagonal holds the λ x² of λ (x − m)².
-                loss += pull * f64::from(*mean) * (f64::from(*mean) - 2.0 * f64::from(*x));
+                loss += penalty * f64::from(*mean) * (f64::from(*mean) - 2.0 * f64::from(*x));
             }
         }
         let Descent { panel, x: at, residual, direction, product, diagonal, scale } = work;
@@ -108,17 +111,13 @@ impl Problem<'_> {
         finite(x, loss).map(Some)
     }
 
-    /// The shared diagonal, and what scales the steps.
-    fn prepare(&self, work: &mut Descent, confidence: &[f32]) {
-        let penalty = self.observed.penalty(self.row, self.recipe);
+    /// What scales the steps.
+    fn set_scale(&self, penalty: f64, confidence: &[f32], scale: &mut [f32]) {
         let weight = f64::from(self.recipe.unobserved_weight);
         let all: f64 = confidence.iter().map(|c| f64::from(*c)).sum();
         #[allow(clippy::cast_precision_loss)]
         let mean = all / self.fixed.columns() as f64;
-        for ((entry, scale), strength) in
-            work.diagonal.iter_mut().zip(work.scale.iter_mut()).zip(&self.fixed.axes.strengths)
-        {
-            *entry = narrow(weight * strength + penalty);
+        for (scale, strength) in scale.iter_mut().zip(&self.fixed.axes.strengths) {
             *scale = narrow(1.0 / ((weight + mean) * strength + penalty));
         }
     }

@@ -70,7 +70,7 @@ impl Problem<'_> {
     /// Writes the solution along the axes, and returns the value of the row's objective there.
     pub(crate) fn solve(&self, workspace: &mut Workspace, x: &mut [f32]) -> Result<f64, Failure> {
         let (columns, confidence) = self.observed.row(self.row);
-        self.shared_diagonal(workspace);
+        self.shared_diagonal(self.penalty(), &mut workspace.diagonal);
         workspace.system.clear(self.fixed.d);
         workspace.sum.fill(0.0);
         self.accumulate(workspace, columns, confidence);
@@ -96,16 +96,20 @@ impl Problem<'_> {
             whole.system.add(&piece.system);
             whole.sum.iter_mut().zip(&piece.sum).for_each(|(sum, value)| *sum += value);
         }
-        self.shared_diagonal(&mut whole);
+        self.shared_diagonal(self.penalty(), &mut whole.diagonal);
         self.finish(&mut whole, confidence, x)
     }
 
+    /// λ of this row.
+    pub(crate) fn penalty(&self) -> f64 {
+        self.observed.penalty(self.row, self.recipe)
+    }
+
     /// The diagonal `w₀ YᵀY + λ I` along the axes; whether all of it is above rounding noise.
-    pub(crate) fn shared_diagonal(&self, workspace: &mut Workspace) -> bool {
-        let penalty = self.observed.penalty(self.row, self.recipe);
+    pub(crate) fn shared_diagonal(&self, penalty: f64, diagonal: &mut [f32]) -> bool {
         let weight = f64::from(self.recipe.unobserved_weight);
         let (mut least, mut most) = (f64::INFINITY, 0f64);
-        for (entry, strength) in workspace.diagonal.iter_mut().zip(&self.fixed.axes.strengths) {
+        for (entry, strength) in diagonal.iter_mut().zip(&self.fixed.axes.strengths) {
             let value = weight * strength + penalty;
             (least, most) = (least.min(value), most.max(value));
             #[allow(clippy::cast_possible_truncation)]
@@ -138,7 +142,7 @@ impl Problem<'_> {
         let Workspace { system, diagonal, sum, .. } = workspace;
         let mut all: f64 = confidence.iter().map(|c| f64::from(*c)).sum();
         if let Some(mean) = self.mean {
-            let pull = self.observed.penalty(self.row, self.recipe);
+            let pull = self.penalty();
             for (sum, mean) in sum.iter_mut().zip(mean) {
                 let mean = f64::from(*mean);
                 *sum += pull * mean;
