@@ -54,44 +54,6 @@ pub struct SideChoice {
     pub users: Option<SideDecision>,
 }
 
-/// Chooses among the regularizations of a recipe that sets none, by how well short fits foresee held-out new pairs.
-///
-/// The strongest is taken, unless a weaker one is better by the rule of [`choose_side_information`]: by more than two
-/// standard errors, and worse in no third of the items.
-///
-/// # Shapes
-/// known, held_out: users × items
-/// # Errors
-/// those of [`choose_side_information`]
-/// # Cost
-/// Two fits of 4 iterations. They have the recipe's hidden dimension: with fewer hidden variables a weak pull does not
-/// overfit, and seems better than it is.
-pub(crate) fn choose_regularization(
-    recipe: &ItemAffinity,
-    known: &Csr,
-    held_out: &Csr,
-    observer: &mut dyn FnMut(Iteration) -> ControlFlow<()>,
-) -> Result<f32> {
-    same_length("held_out", known.rows(), held_out.rows())?;
-    same_length("held-out items", known.columns(), held_out.columns())?;
-    let by_item = known.transpose();
-    let sample = Sample::new(known, &by_item, held_out, recipe.seed);
-    let mut measure = |regularization: f32| -> Result<Vec<f64>> {
-        let short = ItemAffinity { iterations: ITERATIONS, regularization: Some(regularization), ..recipe.clone() };
-        Ok(sample.measure(&fit_valid(&short, known, &by_item, None, None, observer)?, &by_item))
-    };
-    let [mut chosen, weaker @ ..] = REGULARIZATIONS;
-    let mut best = measure(chosen)?;
-    for regularization in weaker {
-        let values = measure(regularization)?;
-        if !sample.decide([&best, &best], &values).used {
-            break;
-        }
-        (chosen, best) = (regularization, values);
-    }
-    Ok(chosen)
-}
-
 /// Keeps the side of the side information that helps to foresee new pairs, and drops the other.
 ///
 /// Small fits on the known pairs, without attributes, with those of items, then with those of users on top of what is
@@ -120,41 +82,105 @@ pub fn choose_side_information(
     observer: &mut dyn FnMut(Iteration) -> ControlFlow<()>,
 ) -> Result<(SideInformation, SideChoice)> {
     recipe.validate()?;
-    same_length("held_out", known.rows(), held_out.rows())?;
-    same_length("held-out items", known.columns(), held_out.columns())?;
-    let mut choice = SideChoice::default();
-    let mut kept = SideInformation::default();
-    if side.items.is_none() && side.users.is_none() {
-        return Ok((kept, choice));
+    Chooser::new(known, &known.transpose(), held_out, recipe.seed)?.side_information(recipe, side, observer)
+}
+
+/// Compares fits to known pairs by how well they foresee held-out new pairs.
+pub(crate) struct Chooser<'a> {
+    known: &'a Csr,
+    by_item: &'a Csr,
+    sample: Sample,
+}
+
+impl<'a> Chooser<'a> {
+    /// # Shapes
+    /// known, held_out: users × items; by_item: the transpose of known
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) for held-out pairs of other users
+    pub(crate) fn new(known: &'a Csr, by_item: &'a Csr, held_out: &Csr, seed: u64) -> Result<Self> {
+        same_length("held_out", known.rows(), held_out.rows())?;
+        same_length("held-out items", known.columns(), held_out.columns())?;
+        Ok(Self { known, by_item, sample: Sample::new(known, by_item, held_out, seed) })
     }
-    let small = ItemAffinity { hidden_dimension: HIDDEN_DIMENSION, iterations: ITERATIONS, ..recipe.clone() };
-    let by_item = known.transpose();
-    let sample = Sample::new(known, &by_item, held_out, recipe.seed);
-    let mut measure = |side: &SideInformation| -> Result<Vec<f64>> {
-        let factors = fit_valid(&small, known, &by_item, Some(side), None, observer)?;
-        Ok(sample.measure(&factors, &by_item))
-    };
-    let mut best = measure(&kept)?;
-    if let Some(items) = side.items {
-        let alike = measure(&SideInformation { items: Some(items.all_alike()?), users: None })?;
-        let tried = SideInformation { items: Some(items), users: None };
-        let values = measure(&tried)?;
-        let decision = sample.decide([&best, &alike], &values);
-        if decision.used {
-            (kept, best) = (tried, values);
+
+    /// How well a short fit foresees each item that is looked at.
+    fn measure(
+        &self,
+        short: &ItemAffinity,
+        side: Option<&SideInformation>,
+        observer: &mut dyn FnMut(Iteration) -> ControlFlow<()>,
+    ) -> Result<Vec<f64>> {
+        let factors = fit_valid(short, self.known, self.by_item, side, None, observer)?;
+        Ok(self.sample.measure(&factors, self.by_item))
+    }
+
+    /// Chooses a regularization for a recipe that sets none.
+    ///
+    /// The strongest is taken, unless a weaker one is better by the rule of [`choose_side_information`]: by more than
+    /// two standard errors, and worse in no third of the items.
+    ///
+    /// # Errors
+    /// those of [`choose_side_information`]
+    /// # Cost
+    /// Two fits of 4 iterations. They have the recipe's hidden dimension: with fewer hidden variables a weak pull does
+    /// not overfit, and seems better than it is.
+    pub(crate) fn regularization(
+        &self,
+        recipe: &ItemAffinity,
+        observer: &mut dyn FnMut(Iteration) -> ControlFlow<()>,
+    ) -> Result<f32> {
+        let mut measure = |regularization: f32| {
+            let short = ItemAffinity { iterations: ITERATIONS, regularization: Some(regularization), ..recipe.clone() };
+            self.measure(&short, None, observer)
+        };
+        let [mut chosen, weaker @ ..] = REGULARIZATIONS;
+        let mut best = measure(chosen)?;
+        for regularization in weaker {
+            let values = measure(regularization)?;
+            if !self.sample.decide([&best, &best], &values).used {
+                break;
+            }
+            (chosen, best) = (regularization, values);
         }
-        choice.items = Some(decision);
+        Ok(chosen)
     }
-    if let Some(users) = side.users {
-        let alike = measure(&SideInformation { items: kept.items.clone(), users: Some(users.all_alike()?) })?;
-        let tried = SideInformation { items: kept.items.clone(), users: Some(users) };
-        let decision = sample.decide([&best, &alike], &measure(&tried)?);
-        if decision.used {
-            kept = tried;
+
+    /// As [`choose_side_information`].
+    pub(crate) fn side_information(
+        &self,
+        recipe: &ItemAffinity,
+        side: SideInformation,
+        observer: &mut dyn FnMut(Iteration) -> ControlFlow<()>,
+    ) -> Result<(SideInformation, SideChoice)> {
+        let mut choice = SideChoice::default();
+        let mut kept = SideInformation::default();
+        if side.items.is_none() && side.users.is_none() {
+            return Ok((kept, choice));
         }
-        choice.users = Some(decision);
+        let small = ItemAffinity { hidden_dimension: HIDDEN_DIMENSION, iterations: ITERATIONS, ..recipe.clone() };
+        let mut measure = |side: &SideInformation| self.measure(&small, Some(side), observer);
+        let mut best = measure(&kept)?;
+        if let Some(items) = side.items {
+            let alike = measure(&SideInformation { items: Some(items.all_alike()?), users: None })?;
+            let tried = SideInformation { items: Some(items), users: None };
+            let values = measure(&tried)?;
+            let decision = self.sample.decide([&best, &alike], &values);
+            if decision.used {
+                (kept, best) = (tried, values);
+            }
+            choice.items = Some(decision);
+        }
+        if let Some(users) = side.users {
+            let alike = measure(&SideInformation { items: kept.items.clone(), users: Some(users.all_alike()?) })?;
+            let tried = SideInformation { items: kept.items.clone(), users: Some(users) };
+            let decision = self.sample.decide([&best, &alike], &measure(&tried)?);
+            if decision.used {
+                kept = tried;
+            }
+            choice.users = Some(decision);
+        }
+        Ok((kept, choice))
     }
-    Ok((kept, choice))
 }
 
 /// The items and users that are looked at.

@@ -136,7 +136,10 @@ fn the_regularization_is_the_one_that_the_window_asks_for() {
         };
         let recipe = ItemAffinity { hidden_dimension: 64, ..ItemAffinity::default() };
         let go_on = &mut |_: Iteration| ControlFlow::Continue(());
-        choose_regularization(&recipe, &matrix(&known), &matrix(&held_out), go_on).unwrap()
+        let known = matrix(&known);
+        let by_item = known.transpose();
+        let chooser = Chooser::new(&known, &by_item, &matrix(&held_out), recipe.seed).unwrap();
+        chooser.regularization(&recipe, go_on).unwrap()
     };
     // With few groups the strong pull learns them; with many it takes the last of them for chance.
     assert_eq!((chosen(800, 60, 4), chosen(2_000, 300, 6)), (REGULARIZATIONS[0], REGULARIZATIONS[1]));

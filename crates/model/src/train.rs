@@ -13,7 +13,7 @@ use crate::fold_in::FoldIn;
 use crate::interactions::Interactions;
 use crate::propensity::{self, Known, LogOdds, Propensity};
 use crate::recipe::ItemAffinity;
-use crate::side_choice::{SideChoice, choose_regularization, choose_side_information};
+use crate::side_choice::{Chooser, SideChoice};
 
 /// Iterations that carry the factors from the held-out moment to now.
 const REFIT_ITERATIONS: usize = 3;
@@ -53,9 +53,9 @@ pub struct TrainedModel {
 /// # Errors
 /// those of [`fit`](crate::fit())
 /// # Cost
-/// `iterations + 1` iterations of the fit, and 8 more when no regularization is set; with attributes also those of [`choose_side_information`]; for the propensity
-/// a few passes over the history, and logistic regressions on a bounded sample. The pairs before the window and those of
-/// all time are never held together.
+/// `iterations + 1` iterations of the fit, and 8 more when no regularization is set; with attributes also those of
+/// [`choose_side_information`](crate::choose_side_information()); for the propensity a few passes over the history, and
+/// logistic regressions on a bounded sample. The pairs before the window and those of all time are never held together.
 pub fn train(
     asked: &ItemAffinity,
     interactions: &Interactions,
@@ -66,12 +66,11 @@ pub fn train(
     asked.validate()?;
     let clock = clock.or_else(|| Clock::of(interactions, asked.horizon_seconds()));
     let clock = clock.unwrap_or(Clock { as_of: 0, horizon: asked.horizon_seconds().unwrap_or(1) });
-    let mut recipe = ItemAffinity { regularization: Some(asked.penalty_rate()), ..asked.clone() };
-    let choose = asked.regularization.is_none();
+    let mut recipe = asked.clone();
     let held_out = clock.held_out(interactions);
-    let learnt = held_out
-        .map(|held_out| learn(&mut recipe, choose, interactions, side, clock, held_out, observer))
-        .transpose()?;
+    let learnt =
+        held_out.map(|held_out| learn(&mut recipe, interactions, side, clock, held_out, observer)).transpose()?;
+    recipe.regularization = Some(recipe.penalty_rate());
     let recipe = &recipe;
     let by_user = interactions.pairs(recipe.decay(clock.as_of))?.by_user;
     let by_item = by_user.transpose();
@@ -130,9 +129,9 @@ fn iterations(recipe: &ItemAffinity) -> (usize, usize) {
     (before, before + REFIT_ITERATIONS)
 }
 
+/// Learns what the held-out window teaches, the regularization of a recipe without one included.
 fn learn(
     recipe: &mut ItemAffinity,
-    choose: bool,
     interactions: &Interactions,
     side: Option<&SideInformation>,
     clock: Clock,
@@ -143,19 +142,23 @@ fn learn(
     let (known, window) = interactions.split_at(held_out.clock.as_of);
     let before = known.pairs(recipe.decay(held_out.clock.as_of))?.by_user;
     let (mut choice, mut kept) = (SideChoice::default(), None);
-    let labels = if choose || side.is_some() { Some(window.pairs(None)?.by_user) } else { None };
-    if let (Some(labels), true) = (&labels, choose) {
+    let before_by_item = before.transpose();
+    if recipe.regularization.is_none() || side.is_some() {
+        let labels = window.pairs(None)?.by_user;
+        let chooser = Chooser::new(&before, &before_by_item, &labels, recipe.seed)?;
         let mut observe = |now: Iteration| observer(Iteration { iteration: 0, iterations, ..now });
-        recipe.regularization = Some(choose_regularization(recipe, &before, labels, &mut observe)?);
-    }
-    if let (Some(labels), Some(side)) = (&labels, side) {
-        let mut observe = |now: Iteration| observer(Iteration { iteration: 0, iterations, ..now });
-        let chosen = choose_side_information(recipe, &before, labels, side.clone(), &mut observe)?;
-        (kept, choice) = (Some(chosen.0), chosen.1);
+        if recipe.regularization.is_none() {
+            recipe.regularization = Some(chooser.regularization(recipe, &mut observe)?);
+        }
+        if let Some(side) = side {
+            let chosen = chooser.side_information(recipe, side.clone(), &mut observe)?;
+            (kept, choice) = (Some(chosen.0), chosen.1);
+        }
     }
     let mut observe = |now: Iteration| observer(Iteration { iterations, ..now });
     let first = ItemAffinity { iterations: done, ..recipe.clone() };
-    let start = fit_with(&first, &before, &before.transpose(), kept.as_ref(), None, &mut observe)?;
+    let start = fit_with(&first, &before, &before_by_item, kept.as_ref(), None, &mut observe)?;
+    drop(before_by_item);
     let user_prior = user_prior(&start, kept.as_ref())?;
     let known = Known {
         interactions: &known,
