@@ -1,4 +1,5 @@
-//! The kernels in memory: half-steps of the fit, fold-in, and the ranking operator beside the bare matrix product.
+//! The kernels in memory: half-steps of the fit, fold-in, the whole training beside its factors alone, and the ranking
+//! operator beside the bare matrix product.
 //!
 //! `cargo bench --bench kernels` prints the wall times of criterion and, at the end, one table of processor seconds with
 //! ratios, which hold on a machine that does other work too. `PERFORMANCE.md` says what bounds each kernel.
@@ -21,7 +22,8 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput, measurement::WallTime};
 use item_affinity_model::ndarray::{Array2, s};
 use item_affinity_model::{
-    Csr, FoldIn, ItemAffinity, NewPairSlopes, Scored, TileLogOdds, TopKUsers, fit, refit, score_tile,
+    Csr, FoldIn, Interactions, ItemAffinity, NewPairSlopes, Scored, TileLogOdds, TopKUsers, Vocabulary, fit, refit,
+    score_tile, train,
 };
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
@@ -33,6 +35,8 @@ const DIMENSION: usize = 149;
 const USERS: usize = 40_000;
 const ITEMS: usize = 8_000;
 const DRAWS: usize = 3_000_000;
+/// The time that the log of the trainings spans.
+const DAYS: i64 = 180;
 /// The request of the ranking.
 const RANKED_USERS: usize = 1_000_000;
 const ASKED_ITEMS: usize = 500;
@@ -43,6 +47,7 @@ fn main() {
     let mut criterion = Criterion::default().configure_from_args();
     let ledger = Ledger::default();
     half_steps(&mut criterion, &ledger);
+    trainings(&mut criterion, &ledger);
     ranking(&mut criterion, &ledger);
     criterion.final_summary();
     ledger.print();
@@ -150,6 +155,51 @@ fn half_steps(criterion: &mut Criterion, ledger: &Ledger) {
     let fold_in = FoldIn::new(&recipe(2), start.item_factors.view()).expect("prepared items");
     ledger.bench(&mut group, "fold-in", near, || timed(|| fold_in.fold_in(&by_user, None).expect("users")));
     group.finish();
+}
+
+/// The whole training beside its factors alone.
+fn trainings(criterion: &mut Criterion, ledger: &Ledger) {
+    let log = random_events();
+    let name = format!("train, {} events of {USERS} users and {ITEMS} items, d = {DIMENSION}", log.len());
+    let mut group = criterion.benchmark_group(name);
+    group
+        .sample_size(10)
+        .sampling_mode(SamplingMode::Flat)
+        .warm_up_time(Duration::from_secs(1))
+        .measurement_time(Duration::from_secs(5));
+    group.throughput(Throughput::Elements(log.len() as u64));
+    let set = ItemAffinity { regularization: Some(0.005), ..ItemAffinity::default() };
+    let go_on = |_| ControlFlow::Continue(());
+    let factors = "factors alone";
+    ledger.bench(&mut group, factors, factors, || {
+        timed(|| {
+            let by_user = log.pairs(set.decay(DAYS * 86_400)).expect("pairs").by_user;
+            fit(&set, &by_user, &by_user.transpose(), &mut { go_on }).expect("a fit")
+        })
+    });
+    let training = |recipe: &ItemAffinity| timed(|| train(recipe, &log, None, None, &mut { go_on }).expect("a model"));
+    ledger.bench(&mut group, "factors and propensity", factors, || training(&set));
+    ledger.bench(&mut group, "the same, regularization chosen", factors, || training(&ItemAffinity::default()));
+    group.finish();
+}
+
+/// A log whose users each return to some of their items, over half a year.
+fn random_events() -> Interactions {
+    let pairs = random_pairs();
+    let mut rng = ChaCha8Rng::seed_from_u64(21);
+    let (mut users, mut items, mut times) = (Vec::new(), Vec::new(), Vec::new());
+    for user in 0..USERS as u32 {
+        for item in pairs.row(user as usize).0 {
+            for _ in 0..1 + rng.random_range(0..4u32) / 2 {
+                users.push(user);
+                items.push(*item);
+                times.push(rng.random_range(0..DAYS * 86_400));
+            }
+        }
+    }
+    let ids = |count: usize| Vocabulary::from_sorted((0..count).map(|n| format!("{n:06}"))).expect("sorted ids");
+    let weights = vec![1.0; users.len()];
+    Interactions::new(ids(USERS), ids(ITEMS), users, items, times, weights).expect("a log")
 }
 
 /// Pairs whose items are popular as in shops: few are in very many pairs.

@@ -51,6 +51,7 @@ mod observed;
 mod propensity;
 mod queue;
 mod recipe;
+mod regularization_choice;
 mod row_descent;
 mod row_solve;
 mod rows;

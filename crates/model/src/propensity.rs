@@ -122,6 +122,7 @@ impl Regime {
 }
 
 /// The terms that enter as products, out of all linear ones.
+#[inline(always)] // becomes vector code where all pairs are gone through
 fn crossed<T: Copy>(linear: &[T; NEW_TERMS + PAIR_TERMS]) -> [T; CROSSED] {
     const USER: usize = 2;
     const ITEM: usize = USER + USER_TERMS;
@@ -147,9 +148,10 @@ fn crossed<T: Copy>(linear: &[T; NEW_TERMS + PAIR_TERMS]) -> [T; CROSSED] {
 }
 
 /// The terms that every pair has; affinity counts in means of all affinities.
+#[inline(always)] // becomes vector code where all pairs are gone through
 fn new_terms(terms: &Terms, user: usize, item: usize, affinity: f32) -> [f64; NEW_TERMS] {
     let mut out = [0.0; NEW_TERMS];
-    out[0] = f64::from(affinity) * (-terms.unit).exp();
+    out[0] = f64::from(affinity) * terms.per_unit;
     out[1] = ln(f64::from(affinity.max(AFFINITY_FLOOR))) - terms.unit;
     let others = terms.users.row(user).into_iter().chain(terms.items.row(item));
     out[2..].iter_mut().zip(others).for_each(|(out, term)| *out = *term);
@@ -159,6 +161,7 @@ fn new_terms(terms: &Terms, user: usize, item: usize, affinity: f32) -> [f64; NE
 /// The terms of a pair with history without their products.
 type Linear = [f64; NEW_TERMS + PAIR_TERMS];
 
+#[inline(always)] // becomes vector code where all pairs are gone through
 fn linear_terms(new: [f64; NEW_TERMS], pair: &[f64; PAIR_TERMS]) -> Linear {
     let mut out = [0.0; NEW_TERMS + PAIR_TERMS];
     out[..NEW_TERMS].copy_from_slice(&new);
@@ -180,6 +183,53 @@ fn repeat_terms(linear: &Linear) -> [f64; REPEAT_TERMS] {
     out
 }
 
+/// The log-odds of pairs with history, with the coefficients of products as a triangle: nothing is written down per pair
+/// but the terms themselves.
+struct RepeatLogOdds {
+    intercept: f64,
+    linear: Linear,
+    /// Row i has the coefficients of the products of crossed term i with those up to it.
+    triangle: [[f64; CROSSED]; CROSSED],
+}
+
+impl RepeatLogOdds {
+    /// # Shapes
+    /// coefficients: [`REPEAT_TERMS`]
+    fn new(intercept: f64, coefficients: &[f64]) -> Self {
+        let (first, mut products) = coefficients.split_at(NEW_TERMS + PAIR_TERMS);
+        let mut linear = [0.0; NEW_TERMS + PAIR_TERMS];
+        linear.copy_from_slice(first);
+        let mut triangle = [[0.0; CROSSED]; CROSSED];
+        for (at, row) in triangle.iter_mut().enumerate() {
+            let (own, rest) = products.split_at(at + 1);
+            row[..own.len()].copy_from_slice(own);
+            products = rest;
+        }
+        Self { intercept, linear, triangle }
+    }
+
+    #[inline(always)] // becomes vector code where all pairs are gone through
+    fn of(&self, linear: &Linear) -> f64 {
+        let crossed = crossed(linear);
+        // One sum for each column, so that none waits for another.
+        let mut sums = [0.0; CROSSED];
+        for (row, left) in self.triangle.iter().zip(&crossed) {
+            for (sum, coefficient) in sums.iter_mut().zip(row) {
+                *sum += left * coefficient;
+            }
+        }
+        let mut products = 0.0;
+        for (sum, right) in sums.iter().zip(&crossed) {
+            products += sum * right;
+        }
+        let mut terms = 0.0;
+        for (coefficient, term) in self.linear.iter().zip(linear) {
+            terms += coefficient * term;
+        }
+        self.intercept + terms + products
+    }
+}
+
 /// The logarithm of each user's affinity for all items together.
 fn mass(user_factors: ArrayView2<'_, f32>, item_factors: ArrayView2<'_, f32>) -> Vec<f64> {
     // Added in f64, so that the order of items cannot show.
@@ -189,13 +239,16 @@ fn mass(user_factors: ArrayView2<'_, f32>, item_factors: ArrayView2<'_, f32>) ->
 }
 
 /// The affinity of one pair, added in eight lanes: for terms, not for scores that must agree bit by bit.
+#[inline(always)] // becomes vector code where all pairs are gone through
 fn affinity(user: ArrayView1<'_, f32>, item: ArrayView1<'_, f32>) -> f32 {
     let (user, item) = (user.as_slice().unwrap_or_default(), item.as_slice().unwrap_or_default());
     let mut lanes = [0f32; 8];
     let (users, items) = (user.chunks_exact(8), item.chunks_exact(8));
     let rest: f32 = users.remainder().iter().zip(items.remainder()).map(|(x, y)| x * y).sum();
     for (x, y) in users.zip(items) {
-        lanes.iter_mut().zip(x.iter().zip(y)).for_each(|(lane, (x, y))| *lane += x * y);
+        for (lane, (x, y)) in lanes.iter_mut().zip(x.iter().zip(y)) {
+            *lane += x * y;
+        }
     }
     lanes.iter().sum::<f32>() + rest
 }

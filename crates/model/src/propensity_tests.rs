@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::cast_precision_loss)]
 
 use ndarray::Array2;
 
@@ -28,4 +28,17 @@ fn coefficients_of_other_terms_are_refused() {
     assert_eq!(log_odds(NEW_TERMS, REPEAT_TERMS), Ok(()));
     assert!(matches!(log_odds(NEW_TERMS - 1, REPEAT_TERMS), Err(crate::Error::Shape { .. })));
     assert!(matches!(log_odds(NEW_TERMS, REPEAT_TERMS + 1), Err(crate::Error::Shape { .. })));
+}
+
+#[test]
+fn the_triangle_gives_the_log_odds_of_the_terms_one_by_one() {
+    let numbers = |seed: usize| (0..).map(move |n: usize| ((n + seed) * 7919 % 1009) as f64 / 504.5 - 1.0);
+    let coefficients: Vec<f64> = numbers(1).take(REPEAT_TERMS).collect();
+    let fitted = RepeatLogOdds::new(0.25, &coefficients);
+    for seed in 2..50 {
+        let mut linear = [0.0; NEW_TERMS + PAIR_TERMS];
+        linear.iter_mut().zip(numbers(seed)).for_each(|(term, number)| *term = number);
+        let one_by_one: f64 = repeat_terms(&linear).iter().zip(&coefficients).map(|(x, c)| x * c).sum();
+        assert!((fitted.of(&linear) - 0.25 - one_by_one).abs() < 1e-12);
+    }
 }

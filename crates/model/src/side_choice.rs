@@ -13,7 +13,7 @@ use crate::als::{Factors, Iteration, fit_valid};
 use crate::attributes::SideInformation;
 use crate::csr::Csr;
 use crate::error::{Result, same_length};
-use crate::recipe::{ItemAffinity, REGULARIZATIONS};
+use crate::recipe::ItemAffinity;
 
 /// Hidden variables and rounds of the small fits.
 const HIDDEN_DIMENSION: usize = 32;
@@ -104,7 +104,7 @@ impl<'a> Chooser<'a> {
     }
 
     /// How well a short fit foresees each item that is looked at.
-    fn measure(
+    pub(crate) fn measure(
         &self,
         short: &ItemAffinity,
         side: Option<&SideInformation>,
@@ -114,35 +114,9 @@ impl<'a> Chooser<'a> {
         Ok(self.sample.measure(&factors, self.by_item))
     }
 
-    /// Chooses a regularization for a recipe that sets none.
-    ///
-    /// The strongest is taken, unless a weaker one is better by the rule of [`choose_side_information`]: by more than
-    /// two standard errors, and worse in no third of the items.
-    ///
-    /// # Errors
-    /// those of [`choose_side_information`]
-    /// # Cost
-    /// Two fits of 4 iterations. They have the recipe's hidden dimension: with fewer hidden variables a weak pull does
-    /// not overfit, and seems better than it is.
-    pub(crate) fn regularization(
-        &self,
-        recipe: &ItemAffinity,
-        observer: &mut dyn FnMut(Iteration) -> ControlFlow<()>,
-    ) -> Result<f32> {
-        let mut measure = |regularization: f32| {
-            let short = ItemAffinity { iterations: ITERATIONS, regularization: Some(regularization), ..recipe.clone() };
-            self.measure(&short, None, observer)
-        };
-        let [mut chosen, weaker @ ..] = REGULARIZATIONS;
-        let mut best = measure(chosen)?;
-        for regularization in weaker {
-            let values = measure(regularization)?;
-            if !self.sample.decide([&best, &best], &values).used {
-                break;
-            }
-            (chosen, best) = (regularization, values);
-        }
-        Ok(chosen)
+    /// Whether the second of two fits foresees better than the first, by the rule of [`choose_side_information`].
+    pub(crate) fn is_better(&self, first: &[f64], second: &[f64]) -> bool {
+        self.sample.compare(first, second).used
     }
 
     /// As [`choose_side_information`].

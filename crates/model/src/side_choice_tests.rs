@@ -1,9 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::cast_precision_loss, clippy::cast_sign_loss)]
 
-use std::collections::BTreeSet;
-
 use ndarray::Array2;
-use rand::RngExt;
 
 use super::*;
 use crate::attributes::{AttributeColumn, Attributes, Encoding};
@@ -109,38 +106,4 @@ fn the_measure_by_hand() {
         user_weights: None,
     };
     assert_eq!(sample.measure(&factors, &by_item), [0.5]);
-}
-
-#[test]
-fn the_regularization_is_the_one_that_the_window_asks_for() {
-    // Groups of six items; users of a few groups, who take most of their items sooner or later.
-    let chosen = |users: usize, groups: u32, each: usize| {
-        let mut random = StdRng::seed_from_u64(3);
-        let (mut known, mut held_out) = (vec![Vec::new(); users], vec![Vec::new(); users]);
-        for (known, held_out) in known.iter_mut().zip(&mut held_out) {
-            for group in (0..each).map(|_| random.random_range(0..groups)).collect::<BTreeSet<_>>() {
-                for item in group * 6..group * 6 + 6 {
-                    if random.random_bool(0.6) { known.push(item) } else { held_out.push(item) }
-                }
-            }
-        }
-        let matrix = |rows: &[Vec<u32>]| {
-            let mut indptr = vec![0];
-            indptr.extend(rows.iter().scan(0, |end, row| {
-                *end += row.len();
-                Some(*end)
-            }));
-            let indices = rows.concat();
-            let values = vec![1.0; indices.len()];
-            Csr::new(indptr, indices, values, groups as usize * 6).unwrap()
-        };
-        let recipe = ItemAffinity { hidden_dimension: 64, ..ItemAffinity::default() };
-        let go_on = &mut |_: Iteration| ControlFlow::Continue(());
-        let known = matrix(&known);
-        let by_item = known.transpose();
-        let chooser = Chooser::new(&known, &by_item, &matrix(&held_out), recipe.seed).unwrap();
-        chooser.regularization(&recipe, go_on).unwrap()
-    };
-    // With few groups the strong pull learns them; with many it takes the last of them for chance.
-    assert_eq!((chosen(800, 60, 4), chosen(2_000, 300, 6)), (REGULARIZATIONS[0], REGULARIZATIONS[1]));
 }

@@ -66,6 +66,8 @@ pub(crate) struct Terms {
     clock: Clock,
     /// The logarithm of the mean affinity of a user and an item; 0 until [`Terms::set_mass`].
     pub(crate) unit: f64,
+    /// One through that mean.
+    pub(crate) per_unit: f64,
     /// Users with an event.
     present: Vec<bool>,
     /// users × [`USER_TERMS`]; the mass stays 0 until [`Terms::set_mass`].
@@ -104,6 +106,7 @@ impl Terms {
         Self {
             clock,
             unit: 0.0,
+            per_unit: 1.0,
             present,
             users: Array2::from_shape_vec((users, USER_TERMS), user_terms).unwrap_or_default(),
             items: Array2::from_shape_vec((items, ITEM_TERMS), item_terms).unwrap_or_default(),
@@ -118,10 +121,12 @@ impl Terms {
         #[allow(clippy::cast_precision_loss)]
         let items = self.items.nrows().max(1) as f64;
         self.unit = mean - items.ln();
+        self.per_unit = (-self.unit).exp();
         self.users.column_mut(MASS).iter_mut().zip(mass).for_each(|(term, mass)| *term = mass - mean);
     }
 
     /// Calls `visit` for each item in a user's history, items ascending, with the terms of the pair.
+    #[inline(always)] // becomes vector code where all pairs are gone through
     pub(crate) fn pairs(&self, history: &History<'_>, visit: impl FnMut(u32, &[f64; PAIR_TERMS])) {
         pair_terms(history, self.clock, visit);
     }
@@ -135,6 +140,7 @@ impl Clock {
 
     /// Horizons since an event; 0 for a later one.
     #[allow(clippy::cast_precision_loss)] // seconds since an event are far below 2^53
+    #[inline(always)]
     fn age(self, time: i64) -> f64 {
         self.as_of.saturating_sub(time).max(0) as f64 / self.horizon as f64
     }
@@ -152,7 +158,7 @@ fn center(terms: &mut [f64], row: usize, term: usize, floor: f64) {
 
 /// How much an event of this age counts by each of some half-lives, each four times the one before: the decay by one is
 /// the fourth power of that by the next, so one exponential does for all.
-#[inline]
+#[inline(always)]
 fn decays<const N: usize>(age: f64, half_lives: &[f64; N]) -> [f64; N] {
     let mut decay = exp2(-age / half_lives[N - 1]);
     let mut out = [0f64; N];
@@ -176,6 +182,7 @@ fn activity(history: &History<'_>, clock: Clock, terms: &mut [f64]) {
     terms.iter_mut().zip(sums).for_each(|(term, sum)| *term = (sum + USER_FLOOR).ln());
 }
 
+#[inline(always)] // becomes vector code where all pairs are gone through
 fn pair_terms(history: &History<'_>, clock: Clock, mut visit: impl FnMut(u32, &[f64; PAIR_TERMS])) {
     let mut order: Vec<(u32, u32)> = history.items.iter().copied().zip(0u32..).collect();
     order.sort_unstable();
@@ -190,8 +197,14 @@ fn pair_terms(history: &History<'_>, clock: Clock, mut visit: impl FnMut(u32, &[
             counts[PAIR_HALF_LIVES.len()] += weight;
         }
         let age = |event: &(u32, u32)| clock.age(history.times[event.1 as usize]).max(TIME_FLOOR);
-        let [a, b, c, d, all] = counts.map(|count| 1.0 + PAIR_SCALE * count);
-        let terms = [a, b, c, d, all, age(&events[events.len() - 1]), age(&events[0])].map(ln);
+        let [a, b, c, d, all] = counts;
+        let mut terms = [a, b, c, d, all, age(&events[events.len() - 1]), age(&events[0])];
+        for term in &mut terms[..PAIR_HALF_LIVES.len() + 1] {
+            *term = 1.0 + PAIR_SCALE * *term;
+        }
+        for term in &mut terms {
+            *term = ln(*term);
+        }
         visit(events[0].0, &terms);
     }
 }

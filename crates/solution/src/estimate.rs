@@ -16,9 +16,10 @@ const PER_EVENT: f64 = 5e-7;
 /// The same for the regressions of the propensity.
 const REGRESSIONS: f64 = 1.0;
 /// Half-steps and refits that come on top of the iterations of a recipe, in iterations.
-const MORE_ITERATIONS: f64 = 3.0;
-/// The same for the choice of a regularization.
-const CHOICE_OF_REGULARIZATION: f64 = 10.0;
+const MORE_ITERATIONS: f64 = 1.0;
+/// The same for the choice of a regularization, and the pairs that it looks at.
+const CHOICE_OF_REGULARIZATION: f64 = 8.0;
+const PAIRS_OF_THE_CHOICE: f64 = 2e6;
 /// Trainings that the choice of attributes is worth.
 const CHOICE_OF_ATTRIBUTES: f64 = 3.0;
 
@@ -52,7 +53,10 @@ impl Estimate {
         let d = recipe.hidden_dimension as f64;
         let (users, items) = (interactions.users().len(), interactions.items().len());
         let (events, rows) = (interactions.len() as f64, (users + items) as f64);
-        let choice = if recipe.regularization.is_none() { CHOICE_OF_REGULARIZATION } else { 0.0 };
+        let choice = match recipe.regularization {
+            None => CHOICE_OF_REGULARIZATION * (PAIRS_OF_THE_CHOICE / events.max(1.0)).min(1.0),
+            Some(_) => 0.0,
+        };
         let iterations = recipe.iterations as f64 + MORE_ITERATIONS + choice;
         let once = REGRESSIONS
             + events * PER_EVENT

@@ -48,7 +48,7 @@ pub(crate) struct Known<'a> {
 /// [`Regime::Never`], one with fewer than [`LEAST_POSITIVES`] a prior, one without any pair the prior of the unknown.
 ///
 /// # Shapes
-/// window: the events from the held-out moment on, with the vocabularies of `known`
+/// labels: users × items, the pairs of the window, with the vocabularies of `known`
 /// # Units
 /// until: epoch seconds at which the window ends
 /// # Errors
@@ -63,13 +63,12 @@ pub(crate) struct Known<'a> {
 pub(crate) fn fit(
     recipe: &ItemAffinity,
     known: &Known<'_>,
-    window: &Interactions,
+    labels: &Csr,
     held_out: HeldOut,
     until: i64,
 ) -> Result<Propensity> {
     let clock = held_out.clock;
-    let labels = window.pairs(None)?.by_user;
-    let (new, repeat) = draw(known.interactions, known.by_user, &labels, CAPS, recipe.seed);
+    let (new, repeat) = draw(known.interactions, known.by_user, labels, CAPS, recipe.seed);
     let mut terms = Terms::new(known.interactions, clock);
     let half_life = choose_half_life(recipe, known, &mut terms, &new)?;
     let fold_in = |events: f64| {

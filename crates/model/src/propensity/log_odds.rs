@@ -1,12 +1,13 @@
 //! Log-odds at a moment, in a form that ranks quickly.
 
 use ndarray::{Array2, ArrayView2};
+use pulp::Arch;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AFFINITY_FLOOR, NEW_TERMS, Propensity, REPEAT_TERMS, Regime, affinity, linear_terms, mass, new_terms, repeat_terms,
-    to_f32,
+    AFFINITY_FLOOR, NEW_TERMS, Propensity, REPEAT_TERMS, Regime, RepeatLogOdds, affinity, linear_terms, mass,
+    new_terms, to_f32,
 };
 use crate::clock::Clock;
 use crate::csr::Csr;
@@ -128,7 +129,7 @@ impl Regime {
                     terms.rows().into_iter().map(|terms| to_f32(row(terms))).collect()
                 };
                 let slopes = NewPairSlopes {
-                    affinity: to_f32(coefficients[0] * (-terms.unit).exp()),
+                    affinity: to_f32(coefficients[0] * terms.per_unit),
                     log_affinity: to_f32(coefficients[1]),
                 };
                 let start = intercept - coefficients[1] * terms.unit;
@@ -144,27 +145,31 @@ impl Regime {
         user_factors: ArrayView2<'_, f32>,
         item_factors: ArrayView2<'_, f32>,
     ) -> Result<Csr> {
-        let of_pair = |user: usize, item: u32, pair: &[f64; PAIR_TERMS]| match self {
-            Self::Never => NEVER,
-            Self::Prior { log_odds } => to_f32(*log_odds),
-            Self::Fitted { intercept, coefficients, .. } => {
+        let fitted = match self {
+            Self::Fitted { intercept, coefficients, .. } => Some(RepeatLogOdds::new(*intercept, coefficients)),
+            Self::Never | Self::Prior { .. } => None,
+        };
+        let constant = if let Self::Prior { log_odds } = self { to_f32(*log_odds) } else { NEVER };
+        let of_pair = |user: usize, item: u32, pair: &[f64; PAIR_TERMS]| {
+            fitted.as_ref().map_or(constant, |fitted| {
                 let affinity = affinity(user_factors.row(user), item_factors.row(item as usize));
-                let features = repeat_terms(&linear_terms(new_terms(terms, user, item as usize, affinity), pair));
-                to_f32(*intercept + features.iter().zip(coefficients).map(|(x, c)| x * c).sum::<f64>())
-            }
+                to_f32(fitted.of(&linear_terms(new_terms(terms, user, item as usize, affinity), pair)))
+            })
         };
         let blocks: Vec<(Vec<usize>, Vec<u32>, Vec<f32>)> = user_blocks(known)
             .into_par_iter()
             .map(|users| {
                 let (mut ends, mut items, mut values) = (Vec::with_capacity(users.len()), Vec::new(), Vec::new());
-                for user in users {
-                    let history: History<'_> = known.history(user);
-                    terms.pairs(&history, |item, pair| {
-                        items.push(item);
-                        values.push(of_pair(user, item, pair));
-                    });
-                    ends.push(items.len());
-                }
+                Arch::new().dispatch(|| {
+                    for user in users {
+                        let history: History<'_> = known.history(user);
+                        terms.pairs(&history, |item, pair| {
+                            items.push(item);
+                            values.push(of_pair(user, item, pair));
+                        });
+                        ends.push(items.len());
+                    }
+                });
                 (ends, items, values)
             })
             .collect();
