@@ -18,8 +18,10 @@ use crate::side_choice::{Chooser, SideChoice};
 
 /// Iterations that carry the factors from the held-out moment to now.
 const REFIT_ITERATIONS: usize = 3;
-/// Iterations that the fit to what lies before the window leaves to those.
+/// Iterations that the fit to what lies before the window leaves to those. Attributes are learnt more slowly than factors:
+/// with them fewer are left.
 const LEFT_ITERATIONS: usize = 4;
+const LEFT_WITH_ATTRIBUTES: usize = 2;
 
 /// A trained model: all that ranking needs.
 #[derive(Clone, Debug, PartialEq)]
@@ -54,8 +56,8 @@ pub struct TrainedModel {
 /// # Errors
 /// those of [`fit`](crate::fit())
 /// # Cost
-/// `iterations − 1` iterations of the fit, at least 4; without a regularization up to 6 more, of at most about 2 million
-/// pairs; with attributes also those of
+/// `iterations − 1` iterations of the fit, with attributes `iterations + 1`, at least 4; without a regularization up to 6
+/// more, of at most about 2 million pairs; with attributes also those of
 /// [`choose_side_information`](crate::choose_side_information()); for the propensity a few passes over the history, and
 /// logistic regressions on a bounded sample. The pairs before the window and those of all time are never held together.
 pub fn train(
@@ -81,15 +83,15 @@ pub fn train(
             let factors = fit_with(recipe, &by_user, &by_item, None, None, observer)?;
             (factors, Propensity::unlearnt(clock.horizon), None, SideChoice::default())
         }
-        Some(Learnt { start, propensity, side, choice }) => {
-            let (done, iterations) = iterations(recipe);
+        Some(Learnt { start, propensity, kept, choice }) => {
+            let (done, iterations) = iterations(recipe, side);
             let mut observe =
                 |now: Iteration| observer(Iteration { iteration: done + now.iteration, iterations, ..now });
             let rest = ItemAffinity { iterations: REFIT_ITERATIONS, ..recipe.clone() };
             let from = Some(start.item_factors.view());
-            let mut factors = fit_with(&rest, &by_user, &by_item, side.as_ref(), from, &mut observe)?;
+            let mut factors = fit_with(&rest, &by_user, &by_item, kept.as_ref(), from, &mut observe)?;
             factors.loss.splice(0..0, start.loss);
-            (factors, propensity, side, choice)
+            (factors, propensity, kept, choice)
         }
     };
     drop(by_item);
@@ -121,13 +123,14 @@ struct Learnt {
     start: Factors,
     propensity: Propensity,
     /// The attributes that help.
-    side: Option<SideInformation>,
+    kept: Option<SideInformation>,
     choice: SideChoice,
 }
 
 /// Iterations before the window, and in all.
-fn iterations(recipe: &ItemAffinity) -> (usize, usize) {
-    let before = recipe.iterations.saturating_sub(LEFT_ITERATIONS).max(1);
+fn iterations(recipe: &ItemAffinity, side: Option<&SideInformation>) -> (usize, usize) {
+    let left = if side.is_some() { LEFT_WITH_ATTRIBUTES } else { LEFT_ITERATIONS };
+    let before = recipe.iterations.saturating_sub(left).max(1);
     (before, before + REFIT_ITERATIONS)
 }
 
@@ -140,7 +143,7 @@ fn learn(
     held_out: HeldOut,
     observer: &mut dyn FnMut(Iteration) -> ControlFlow<()>,
 ) -> Result<Learnt> {
-    let (done, iterations) = iterations(recipe);
+    let (done, iterations) = iterations(recipe, side);
     let (known, window) = interactions.split_at(held_out.clock.as_of);
     let before = known.pairs(recipe.decay(held_out.clock.as_of))?.by_user;
     let (mut choice, mut kept) = (SideChoice::default(), None);
@@ -168,7 +171,7 @@ fn learn(
         user_prior: user_prior.as_ref().map(|prior| prior.view()),
     };
     let propensity = propensity::fit(recipe, &known, &labels, held_out, clock.as_of)?;
-    Ok(Learnt { start, propensity, side: kept, choice })
+    Ok(Learnt { start, propensity, kept, choice })
 }
 
 /// All that depends on the users' histories up to a moment.
