@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
 use crate::folder::{Folder, blocking};
 use crate::manifest::{MAX_COMMIT_BYTES, sha256};
@@ -67,7 +69,8 @@ impl Artifact {
 pub struct Versions {
     pub(crate) folder: Folder,
     pub(crate) artifact: Artifact,
-    pub(crate) patience: std::time::Duration,
+    pub(crate) patience: Duration,
+    pub(crate) cancellation: CancellationToken,
 }
 
 impl Versions {
@@ -76,7 +79,8 @@ impl Versions {
     /// # Errors
     /// When the environment does not describe a usable store.
     pub fn new(stores: &Stores, location: Location, artifact: Artifact) -> Result<Self> {
-        Ok(Self { folder: Folder::new(stores, location)?, artifact, patience: crate::s3::retry_timeout()? })
+        let (folder, patience) = (Folder::new(stores, location)?, stores.retry_timeout()?);
+        Ok(Self { folder, artifact, patience, cancellation: CancellationToken::new() })
     }
 
     /// Skips fsync on local disk when `durable` is false; the commit says so. On by default.
@@ -85,6 +89,14 @@ impl Versions {
         if let Some(disk) = &mut self.folder.disk {
             disk.durable = durable;
         }
+        self
+    }
+
+    /// Begins no commit any more once this token is cancelled. A commit that has begun is brought to its end, because
+    /// what stands there in the end has to be known.
+    #[must_use]
+    pub fn with_cancellation(mut self, cancellation: CancellationToken) -> Self {
+        self.cancellation = cancellation;
         self
     }
 
@@ -178,7 +190,7 @@ impl Versions {
     }
 
     /// A version whose parent, as far as it is kept, is the object that it was made after.
-    async fn read_in_chain(&self, version: u64) -> Result<Commit> {
+    pub(crate) async fn read_in_chain(&self, version: u64) -> Result<Commit> {
         let commit = self.read(version).await?;
         let Some(parent) = commit.parent_version else { return Ok(commit) };
         let broken = |reason: String| Error::Commit {
@@ -269,6 +281,17 @@ impl Versions {
         Run::begin(self.clone()).await
     }
 
+    /// As [`begin`](Self::begin), when no other run is at work here: waits for the end of others, which is said once.
+    ///
+    /// Whoever waited should look again whether there is still something to do.
+    ///
+    /// # Errors
+    /// Those of [`begin`](Self::begin); [`Error::Conflict`] when another run is still at work after `patience`;
+    /// [`Error::Cancelled`].
+    pub async fn begin_alone(&self, patience: Duration, waiting: &(dyn Fn(&str) + Sync)) -> Result<Run> {
+        Run::begin_alone(self.clone(), patience, waiting).await
+    }
+
     /// Checks that a file of a commit is there with its size.
     ///
     /// # Errors
@@ -297,11 +320,7 @@ impl Versions {
             Ok((bytes, found))
         })
         .await?;
-        if found == entry.sha256 {
-            Ok(bytes)
-        } else {
-            Err(self.damaged(entry, format!("sha256 differs from commit {}", entry.version)))
-        }
+        if found == entry.sha256 { Ok(bytes) } else { Err(self.other_bytes(entry)) }
     }
 
     /// Where a file of a commit is.
@@ -313,12 +332,16 @@ impl Versions {
         self.location().child(&entry.path)
     }
 
-    fn check_size(&self, entry: &FileEntry, size: u64) -> Result<()> {
+    pub(crate) fn check_size(&self, entry: &FileEntry, size: u64) -> Result<()> {
         if size == entry.bytes {
             return Ok(());
         }
         let reason = format!("version {} incomplete: {size} bytes instead of {}", entry.version, entry.bytes);
         Err(self.damaged(entry, reason))
+    }
+
+    pub(crate) fn other_bytes(&self, entry: &FileEntry) -> Error {
+        self.damaged(entry, format!("sha256 differs from commit {}", entry.version))
     }
 
     fn missing(&self, entry: &FileEntry) -> Error {

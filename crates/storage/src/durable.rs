@@ -8,6 +8,7 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use crate::folder::Object;
 use crate::store_error::io_error;
 use crate::{Error, Result};
 
@@ -77,7 +78,8 @@ impl Disk {
     pub(crate) fn replace(&self, name: &str, bytes: &[u8]) -> Result<()> {
         let path = self.path(name);
         let temporary = self.temporary(&path);
-        let written = private_file(&temporary)
+        let written = new_folder(path.parent().unwrap_or(&path))
+            .and_then(|()| private_file(&temporary))
             .and_then(|mut file| file.write_all(bytes))
             .and_then(|()| std::fs::rename(&temporary, &path));
         written.map_err(|e| {
@@ -157,6 +159,54 @@ impl Disk {
         for folder in folders.iter().rev() {
             let _ = std::fs::remove_dir(folder);
         }
+    }
+
+    /// Removes a file and the folders that it leaves empty below the root.
+    pub(crate) fn delete(&self, name: &str) -> Result<()> {
+        let path = self.path(name);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                Err(io_error("remove", &path.display().to_string(), 0, error))
+            }
+            _ => {
+                self.remove(&[name.to_owned()]);
+                Ok(())
+            }
+        }
+    }
+
+    /// The files below a folder, whatever their names. Links are not followed: what they lead to is not ours.
+    pub(crate) fn files(&self, folder: &str) -> Result<Vec<Object>> {
+        let mut found = Vec::new();
+        let mut open = vec![folder.to_owned()];
+        while let Some(folder) = open.pop() {
+            let path = self.path(&folder);
+            let failed = |e| io_error("list", &path.display().to_string(), 0, e);
+            let entries = match std::fs::read_dir(&path) {
+                Ok(entries) => entries,
+                // Another run may have removed it a moment ago.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) => return Err(failed(error)),
+            };
+            for entry in entries {
+                let entry = entry.map_err(failed)?;
+                let name = format!("{folder}/{}", entry.file_name().to_string_lossy());
+                let meta = match entry.metadata() {
+                    Ok(meta) => meta,
+                    Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                    Err(error) => return Err(failed(error)),
+                };
+                if meta.is_dir() {
+                    open.push(name);
+                    continue;
+                }
+                let since = meta.modified().map_err(failed)?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+                let modified = i64::try_from(since.as_millis()).unwrap_or(i64::MAX);
+                found.push(Object { name, bytes: meta.len(), modified });
+            }
+        }
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(found)
     }
 
     /// A name that readers and listings pass over.

@@ -11,6 +11,16 @@ use crate::durable::{Disk, Put};
 use crate::store_error::{is_final, store_error};
 use crate::{Error, Location, Result, Stores};
 
+/// An object as a listing shows it.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Object {
+    /// Its name below the location.
+    pub(crate) name: String,
+    pub(crate) bytes: u64,
+    /// When it was last written, in milliseconds of the clock of the store.
+    pub(crate) modified: i64,
+}
+
 /// A location that we own, addressed by relative names.
 #[derive(Clone, Debug)]
 pub(crate) struct Folder {
@@ -69,6 +79,57 @@ impl Folder {
         let listed = self.store.list(Some(&prefix)).try_collect::<Vec<_>>().await;
         let listed = listed.map_err(|e| self.failed("LIST", folder, e))?;
         Ok(listed.iter().filter_map(|meta| meta.location.filename().map(str::to_owned)).collect())
+    }
+
+    /// When an object was last written, in milliseconds of the clock of the store; `None` when there is none.
+    pub(crate) async fn modified(&self, name: &str) -> Result<Option<i64>> {
+        match self.store.head(&self.path(name)?).await {
+            Ok(meta) => Ok(Some(meta.last_modified.timestamp_millis())),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(self.failed("HEAD", name, error)),
+        }
+    }
+
+    /// Everything below a folder; on local disk also what `object_store` hides, such as the remains of a killed upload.
+    pub(crate) async fn objects(&self, folder: &str) -> Result<Vec<Object>> {
+        if let Some(disk) = self.disk.clone() {
+            let folder = folder.to_owned();
+            return blocking(move || disk.files(&folder)).await;
+        }
+        let (prefix, base) = (self.path(folder)?, self.location.path().clone());
+        let listed = self.store.list(Some(&prefix)).try_collect::<Vec<_>>().await;
+        let listed = listed.map_err(|e| self.failed("LIST", folder, e))?;
+        let below = |path: &Path| {
+            let base = base.as_ref();
+            if base.is_empty() {
+                Some(path.to_string())
+            } else {
+                Some(path.as_ref().strip_prefix(base)?.strip_prefix('/')?.to_owned())
+            }
+        };
+        let mut objects: Vec<Object> = listed
+            .iter()
+            .filter_map(|meta| {
+                let modified = meta.last_modified.timestamp_millis();
+                Some(Object { name: below(&meta.location)?, bytes: meta.size, modified })
+            })
+            .collect();
+        // A listing may repeat an object.
+        objects.sort_by(|a, b| a.name.cmp(&b.name));
+        objects.dedup_by(|a, b| a.name == b.name);
+        Ok(objects)
+    }
+
+    /// Removes an object that is known to be no part of any version; it is no error when it is gone already.
+    pub(crate) async fn delete(&self, name: &str) -> Result<()> {
+        if let Some(disk) = self.disk.clone() {
+            let name = name.to_owned();
+            return blocking(move || disk.delete(&name)).await;
+        }
+        match self.store.delete(&self.path(name)?).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(self.failed("DELETE", name, error)),
+        }
     }
 
     /// One object that is there although `ours` is not: the location belongs to someone else.

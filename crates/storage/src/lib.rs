@@ -7,8 +7,10 @@
 //! | name a file, a folder or a bucket | [`Location`], [`Stores`] |
 //! | find input | [`list_parquet`]: files pinned with size and ETag, sorted by path |
 //! | read input | [`open_parquet`]: footer checked before any reader sees it, decoder guarded, rows counted |
-//! | publish a version | [`Versions::begin`], [`Run::put`] or [`Run::writer`], [`Run::commit`] |
+//! | publish a version | [`Versions::begin`] or [`Versions::begin_alone`], [`Run::put`] or [`Run::writer`], [`Run::commit`] |
 //! | read a version | [`Versions::resolve`], [`Versions::read_file`] |
+//! | compare a version with its commit | [`Versions::verify`] |
+//! | remove what nobody reads any more | [`Versions::collect`] |
 //!
 //! # Invariants
 //!
@@ -61,11 +63,14 @@ mod error;
 mod file_writer;
 mod folder;
 mod footer;
+mod garbage;
+mod lease;
 mod listing;
 mod local_walk;
 mod location;
 mod manifest;
 mod new_file;
+mod parquet_fault;
 mod parquet_input;
 mod pattern;
 mod pinned;
@@ -78,19 +83,25 @@ mod s3;
 mod schema_tree;
 mod store_error;
 mod thrift;
+mod verify;
+mod whole_answers;
 
 pub use bytes::Bytes;
 pub use commit::{Artifact, Versions};
-pub use error::{Error, ErrorKind, ParquetFault, Result};
+pub use error::{Error, ErrorKind, Result};
 pub use file_writer::FileWriter;
 pub use footer::Footer;
+pub use garbage::{Collected, Collection, Reason, Retention};
 pub use listing::{InputFile, Listing, list_parquet};
 pub use location::Location;
 pub use manifest::{Commit, CommitBody, FileEntry, InputPin, SolutionPin, sha256 as sha256_hex};
 pub use new_file::{NewFile, check_new_file, write_new_file};
+pub use parquet_fault::ParquetFault;
 pub use parquet_input::{Batches, ParquetInput, open_parquet};
+pub use pinned::check_unchanged;
 pub use preflight::{check_footer, preflight};
 pub use read_small::read_small;
 pub use registry::Stores;
 pub use run::Run;
 pub use store_error::from_object_store;
+pub use verify::Verified;

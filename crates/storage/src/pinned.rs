@@ -7,7 +7,17 @@ use bytes::Bytes;
 use object_store::{GetOptions, GetRange, OBJECT_STORE_COALESCE_DEFAULT, ObjectMeta, ObjectStore, ObjectStoreExt};
 
 use crate::store_error::store_error;
-use crate::{Error, InputFile, ParquetFault, Result};
+use crate::{Error, InputFile, ParquetFault, Result, Stores};
+
+/// Checks that an object is still the one that was listed, for readers that cannot pin what they read.
+///
+/// # Errors
+/// [`Error::Parquet`] with the code `ERR_INPUT_CHANGED` when it is another one or gone; what the store answered.
+pub async fn check_unchanged(stores: &Stores, file: &InputFile) -> Result<()> {
+    let pinned = Pinned::new(stores.store(&file.location)?, file);
+    let meta = pinned.store.head(&pinned.meta.location).await.map_err(|e| pinned.error("HEAD", e))?;
+    pinned.check(&meta)
+}
 
 /// An object as it was listed: a read that finds another one is an error.
 #[derive(Clone, Debug)]

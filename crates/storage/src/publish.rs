@@ -134,6 +134,10 @@ impl Attempt<'_> {
         let mut doubt: Option<Error> = None;
         let mut tries = 0;
         loop {
+            // Once a try may have landed, what stands there in the end has to be known.
+            if tries == 0 && self.run.versions.cancellation.is_cancelled() {
+                return Err(Error::Cancelled(self.run.versions.location().to_string()));
+            }
             tries += 1;
             match self.run.versions.folder.create(&name, self.bytes.clone()).await {
                 Put::Created => return Ok(Found::Ours),

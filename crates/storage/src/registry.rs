@@ -3,13 +3,15 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use object_store::ObjectStore;
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use url::Url;
 
-use crate::{Error, Location, Result, s3};
+use crate::s3::{self, Settings};
+use crate::{Error, Location, Result};
 
 /// The object stores of a process: local disk, S3 and, for tests, memory. Clones share the same stores.
 #[derive(Clone)]
@@ -18,6 +20,8 @@ pub struct Stores(Arc<Inner>);
 struct Inner {
     built: Mutex<HashMap<String, Arc<dyn ObjectStore>>>,
     network: bool,
+    /// Instead of the environment.
+    settings: Option<Settings>,
 }
 
 impl Stores {
@@ -30,17 +34,25 @@ impl Stores {
     /// | `AWS_ENDPOINT`, `AWS_ENDPOINT_URL`, `AWS_ENDPOINT_URL_S3` | another server that speaks S3 |
     /// | `AWS_ALLOW_HTTP` | `true` allows plain http to a server that is not on this machine |
     /// | `AWS_SKIP_SIGNATURE` | `true` reads public buckets without credentials |
+    /// | `AWS_TIMEOUT`, `AWS_CONNECT_TIMEOUT` | time of one request, `30 seconds`, and of its connection, `5 seconds`, when unset |
     /// | `AWS_VIRTUAL_HOSTED_STYLE_REQUEST` | `true` puts the bucket into the host name |
     /// | `ITEM_AFFINITY_RETRY_TIMEOUT` | seconds after which a request is no longer retried, 180 when unset |
     #[must_use]
     pub fn from_env() -> Self {
-        Self(Arc::new(Inner { built: Mutex::default(), network: true }))
+        Self(Arc::new(Inner { built: Mutex::default(), network: true, settings: None }))
+    }
+
+    /// Stores configured by these settings, by the names that [`from_env`](Self::from_env) gives, and by nothing else.
+    #[must_use]
+    pub fn with_settings<N: Into<String>, V: Into<String>>(settings: impl IntoIterator<Item = (N, V)>) -> Self {
+        let settings = settings.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
+        Self(Arc::new(Inner { built: Mutex::default(), network: true, settings: Some(settings) }))
     }
 
     /// Local disk and one shared `memory://` store; nothing that needs a network.
     #[must_use]
     pub fn in_memory() -> Self {
-        Self(Arc::new(Inner { built: Mutex::default(), network: false }))
+        Self(Arc::new(Inner { built: Mutex::default(), network: false, settings: None }))
     }
 
     /// Uses `store` for a scheme and bucket from now on.
@@ -70,7 +82,7 @@ impl Stores {
         let store: Arc<dyn ObjectStore> = match url.scheme() {
             "file" => Arc::new(LocalFileSystem::new()),
             "memory" => Arc::new(InMemory::new()),
-            "s3" | "s3a" if self.0.network => s3::build(url.host_str().unwrap_or_default())?,
+            "s3" | "s3a" if self.0.network => s3::build(url.host_str().unwrap_or_default(), self.0.settings.as_ref())?,
             scheme => {
                 return Err(Error::Location {
                     reason: format!("no store for {scheme}:// locations"),
@@ -79,6 +91,11 @@ impl Stores {
             }
         };
         Ok(Arc::clone(self.built().entry(key).or_insert(store)))
+    }
+
+    /// The total time that one operation may be retried.
+    pub(crate) fn retry_timeout(&self) -> Result<Duration> {
+        s3::retry_timeout(self.0.settings.as_ref())
     }
 
     fn built(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<dyn ObjectStore>>> {

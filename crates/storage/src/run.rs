@@ -9,11 +9,15 @@ use futures::{StreamExt, TryStreamExt};
 
 use crate::commit::{OURS, Versions};
 use crate::durable::Put;
+use crate::lease::{Lease, intent_name};
 use crate::manifest::{check_name, sha256};
 use crate::{Artifact, Commit, CommitBody, Error, FileEntry, FileWriter, Result, publish};
 
 /// Garbage collection may remove the files of a run without a commit after this time, so it may not commit any more.
 const MAX_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// How often the store is asked whether it keeps its word, when answers are lost.
+const PROBES: u32 = 10;
 
 /// What is named in the notes that we leave.
 pub(crate) const TOOL: &str = concat!("item-affinity ", env!("CARGO_PKG_VERSION"));
@@ -27,6 +31,7 @@ pub struct Run {
     pub(crate) versions: Versions,
     pub(crate) files: Arc<Mutex<Files>>,
     pub(crate) started: i64,
+    lease: Lease,
     clock: Instant,
 }
 
@@ -46,7 +51,8 @@ impl Files {
 }
 
 impl Run {
-    pub(crate) async fn begin(versions: Versions) -> Result<Self> {
+    /// A run that has written nothing yet, at a location that is fit for one.
+    async fn prepare(versions: Versions) -> Result<Self> {
         let folder = &versions.folder;
         if let Some(example) = folder.foreign(OURS).await? {
             return Err(Error::OutputNotEmpty { file: versions.location().to_string(), example });
@@ -54,19 +60,75 @@ impl Run {
         if let Some(disk) = folder.disk.clone() {
             crate::folder::blocking(move || disk.make_folder(&format!("{OURS}/commits"))).await?;
         }
+        let (run_id, started) = (random_id(), now());
         let run = Self {
-            run_id: random_id(),
+            lease: Lease::new(folder.clone(), &run_id, started),
+            run_id,
             files: Arc::default(),
-            started: now(),
+            started,
             clock: Instant::now(),
             versions: versions.clone(),
         };
         run.probe().await?;
-        let intent = serde_json::json!({
-            "format": "item-affinity-intent", "run_id": run.run_id, "started": run.started, "tool": TOOL,
-        });
-        folder.write(&run.internal("intent.json"), intent.to_string().into()).await?;
         Ok(run)
+    }
+
+    pub(crate) async fn begin(versions: Versions) -> Result<Self> {
+        let mut run = Self::prepare(versions).await?;
+        run.lease.take().await?;
+        Ok(run)
+    }
+
+    /// Begins when no other run is at work. Who sees another steps back and tries again, so of several that come at once
+    /// at most one begins.
+    pub(crate) async fn begin_alone(
+        versions: Versions,
+        patience: Duration,
+        waiting: &(dyn Fn(&str) + Sync),
+    ) -> Result<Self> {
+        let mut run = Self::prepare(versions).await?;
+        let begun = tokio::time::Instant::now();
+        let mut said = false;
+        loop {
+            run.lease.take().await?;
+            let clock = run.lease.clock().await?;
+            let Some(mut holder) = run.lease.other(clock).await? else { return Ok(run) };
+            run.lease.withdraw().await;
+            loop {
+                if !said {
+                    said = true;
+                    waiting(&format!(
+                        "waiting for run {}, which is at work at {}",
+                        holder.run_id,
+                        run.versions.location()
+                    ));
+                }
+                if begun.elapsed() >= patience {
+                    return Err(Error::Conflict {
+                        reason: format!(
+                            "run {} is at work here, it said so {} s ago, and this one waited {} s",
+                            holder.run_id,
+                            holder.seconds,
+                            patience.as_secs()
+                        ),
+                        file: run.versions.location().to_string(),
+                        run_id: run.run_id.clone(),
+                        cure: "run the job again when it has ended, or give a longer --lock-timeout".to_owned(),
+                    });
+                }
+                let pause = Duration::from_millis(rand::random_range(100..=400)).min(patience);
+                tokio::select! {
+                    () = run.versions.cancellation.cancelled() => {
+                        return Err(Error::Cancelled(run.versions.location().to_string()));
+                    }
+                    () = tokio::time::sleep(pause) => {}
+                }
+                match run.lease.other(clock).await? {
+                    Some(other) => holder = other,
+                    None => break,
+                }
+            }
+        }
     }
 
     /// Creates a name twice: a store on which the second time succeeds would let every job win.
@@ -74,23 +136,43 @@ impl Run {
         let folder = &self.versions.folder;
         let name = self.internal("probe");
         let bytes = Bytes::from_static(b"{}");
-        // The first answer may be a false "exists" for our own write: the name is random.
-        match folder.create(&name, bytes.clone()).await {
-            Put::Created | Put::Exists => {}
-            Put::Refused(error) | Put::Unclear(error) | Put::NotDurable(error) => return Err(error),
-        }
-        let second = folder.create(&name, bytes).await;
+        // The first answer may be a false "exists" for our own write, or be lost: the name is random, so whatever stands
+        // there is ours. The second time must fail, and a lost answer tells nothing.
+        let mut answers = 0;
+        let mut created = 0;
+        let mut tries = 0;
+        let fault = loop {
+            tries += 1;
+            match folder.create(&name, bytes.clone()).await {
+                Put::Created => created += 1,
+                Put::Exists if folder.size(&name).await?.is_some() => answers += 1,
+                Put::Exists => {}
+                Put::Unclear(_) if tries < PROBES => continue,
+                Put::Refused(error) | Put::Unclear(error) | Put::NotDurable(error) => break Some(error),
+            }
+            match (created, answers) {
+                (2.., _) => {
+                    break Some(Error::StoreSetting {
+                        reason: "the store overwrites an object that it was asked to create only if absent".to_owned(),
+                        file: folder.shown(&name),
+                        cure: "use a store with conditional writes (If-None-Match), such as S3".to_owned(),
+                        source: None,
+                    });
+                }
+                (_, 1..) => break None,
+                _ if tries >= PROBES => {
+                    break Some(Error::Store {
+                        operation: "PUT",
+                        reason: format!("the store said {tries} times that the name is taken, but nothing is there"),
+                        file: folder.shown(&name),
+                        source: None,
+                    });
+                }
+                _ => {}
+            }
+        };
         folder.remove(vec![name.clone()]).await;
-        match second {
-            Put::Exists => Ok(()),
-            Put::Created => Err(Error::StoreSetting {
-                reason: "the store overwrites an object that it was asked to create only if absent".to_owned(),
-                file: folder.shown(&name),
-                cure: "use a store with conditional writes (If-None-Match), such as S3".to_owned(),
-                source: None,
-            }),
-            Put::Refused(error) | Put::Unclear(error) | Put::NotDurable(error) => Err(error),
-        }
+        fault.map_or(Ok(()), Err)
     }
 
     fn artifact(&self) -> Artifact {
@@ -185,11 +267,14 @@ impl Run {
         self.commit_as(body, Some(after)).await
     }
 
-    async fn commit_as(self, body: CommitBody, after: Option<u64>) -> Result<Commit> {
+    async fn commit_as(mut self, body: CommitBody, after: Option<u64>) -> Result<Commit> {
         let committed = self.try_commit(body, after).await;
         match &committed {
-            Ok(commit) if commit.run_id == self.run_id => self.announce(commit).await,
-            Err(Error::CommitUnknown { .. }) => {}
+            Ok(commit) if commit.run_id == self.run_id => {
+                self.announce(commit).await;
+                self.lease.release().await;
+            }
+            Err(Error::CommitUnknown { .. }) => self.lease.leave().await,
             Ok(_) | Err(_) => self.remove_files().await,
         }
         committed
@@ -228,7 +313,7 @@ impl Run {
             .buffer_unordered(16)
             .try_collect::<()>()
             .await?;
-        let notes = [self.internal("intent.json"), crate::commit::commit_name(1)];
+        let notes = [intent_name(&self.run_id), crate::commit::commit_name(1)];
         folder.sync(entries.iter().map(|entry| entry.path.clone()).chain(notes).collect()).await?;
         publish::publish(self, body, entries, after).await
     }
@@ -248,16 +333,17 @@ impl Run {
     }
 
     /// Removes the files of the run, as far as possible. Open writers remove their own when they are dropped.
-    pub async fn abandon(self) {
+    pub async fn abandon(mut self) {
         self.remove_files().await;
     }
 
-    async fn remove_files(&self) {
+    async fn remove_files(&mut self) {
         let names: Vec<String> = {
             let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-            files.names.iter().cloned().chain([self.internal("intent.json")]).collect()
+            files.names.iter().cloned().collect()
         };
         self.versions.folder.remove(names).await;
+        self.lease.withdraw().await;
     }
 }
 

@@ -1,5 +1,6 @@
 //! S3 stores from the environment: credentials, endpoint, timeouts and retries.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use object_store::{BackoffConfig, ObjectStore, RetryConfig};
 use url::{Host, Url};
 
 use crate::store_error::NoCredentials;
+use crate::whole_answers::WholeAnswers;
 use crate::{Error, Result};
 
 const RETRY_TIMEOUT: &str = "ITEM_AFFINITY_RETRY_TIMEOUT";
@@ -17,17 +19,32 @@ const RETRY_TIMEOUT: &str = "ITEM_AFFINITY_RETRY_TIMEOUT";
 /// How long credentials may take in all; a machine without any must find out quickly.
 const CREDENTIAL_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// The store of a bucket.
-pub(crate) fn build(bucket: &str) -> Result<Arc<dyn ObjectStore>> {
-    build_from(AmazonS3Builder::from_env(), bucket, retry_timeout()?)
+/// The store of a bucket, by the settings that are given or by those of the environment.
+pub(crate) fn build(bucket: &str, settings: Option<&Settings>) -> Result<Arc<dyn ObjectStore>> {
+    let builder = match settings {
+        None => AmazonS3Builder::from_env(),
+        Some(settings) => {
+            let known =
+                |(name, value): (&String, &String)| Some((name.to_ascii_lowercase().parse().ok()?, value.clone()));
+            settings
+                .iter()
+                .filter_map(known)
+                .fold(AmazonS3Builder::new(), |builder, (key, value)| builder.with_config(key, value))
+        }
+    };
+    build_from(builder, bucket, retry_timeout(settings)?)
 }
 
+/// Settings by the names that they have in the environment.
+pub(crate) type Settings = BTreeMap<String, String>;
+
 /// The total time that one operation may be retried.
-pub(crate) fn retry_timeout() -> Result<Duration> {
-    let Ok(text) = std::env::var(RETRY_TIMEOUT) else {
-        return Ok(Duration::from_secs(180));
+pub(crate) fn retry_timeout(settings: Option<&Settings>) -> Result<Duration> {
+    let text = match settings {
+        None => std::env::var(RETRY_TIMEOUT).ok(),
+        Some(settings) => settings.get(RETRY_TIMEOUT).cloned(),
     };
-    parse_retry_timeout(&text)
+    text.map_or(Ok(Duration::from_secs(180)), |text| parse_retry_timeout(&text))
 }
 
 fn parse_retry_timeout(text: &str) -> Result<Duration> {
@@ -45,7 +62,7 @@ fn parse_retry_timeout(text: &str) -> Result<Duration> {
 fn build_from(builder: AmazonS3Builder, bucket: &str, retry_timeout: Duration) -> Result<Arc<dyn ObjectStore>> {
     let file = format!("s3://{bucket}/");
     let retry = RetryConfig { backoff: BackoffConfig::default(), max_retries: 10, retry_timeout };
-    let mut builder = builder.with_bucket_name(bucket).with_retry(retry);
+    let mut builder = builder.with_bucket_name(bucket).with_retry(retry).with_http_connector(WholeAnswers::default());
     builder = allow_loopback_http(builder, &file)?;
     for (key, value) in [(ClientConfigKey::ConnectTimeout, "5 seconds"), (ClientConfigKey::Timeout, "30 seconds")] {
         builder = default_value(builder, AmazonS3ConfigKey::Client(key), value);

@@ -8,24 +8,24 @@ use object_store::path::Path;
 use object_store::{ObjectStoreExt, PutPayload};
 
 /// A location that holds nothing, and what keeps it alive.
-struct Place {
-    stores: Stores,
-    location: Location,
+pub(crate) struct Place {
+    pub(crate) stores: Stores,
+    pub(crate) location: Location,
     _dir: Option<tempfile::TempDir>,
 }
 
-fn memory() -> Place {
+pub(crate) fn memory() -> Place {
     Place { stores: Stores::in_memory(), location: Location::parse("memory:///some/where").unwrap(), _dir: None }
 }
 
-fn disk() -> Place {
+pub(crate) fn disk() -> Place {
     let dir = tempfile::tempdir().unwrap();
     let location = Location::parse(dir.path().join("some/where").to_str().unwrap()).unwrap();
     Place { stores: Stores::in_memory(), location, _dir: Some(dir) }
 }
 
 /// A new folder below the location that `ITEM_AFFINITY_S3_TESTS` names, on the server that `AWS_*` describe.
-fn s3() -> Option<Place> {
+pub(crate) fn s3() -> Option<Place> {
     let Ok(base) = std::env::var("ITEM_AFFINITY_S3_TESTS") else {
         println!("skipped: ITEM_AFFINITY_S3_TESTS is not set");
         return None;
@@ -35,29 +35,29 @@ fn s3() -> Option<Place> {
 }
 
 impl Place {
-    fn versions(&self, artifact: Artifact) -> Versions {
+    pub(crate) fn versions(&self, artifact: Artifact) -> Versions {
         Versions::new(&self.stores, self.location.clone(), artifact).unwrap()
     }
 
-    fn path(&self, name: &str) -> Path {
+    pub(crate) fn path(&self, name: &str) -> Path {
         self.location.child(name).unwrap().path().clone()
     }
 
-    async fn overwrite(&self, name: &str, bytes: impl Into<Bytes>) {
+    pub(crate) async fn overwrite(&self, name: &str, bytes: impl Into<Bytes>) {
         let store = self.stores.store(&self.location).unwrap();
         store.put(&self.path(name), PutPayload::from_bytes(bytes.into())).await.unwrap();
     }
 
-    async fn bytes(&self, name: &str) -> Bytes {
+    pub(crate) async fn bytes(&self, name: &str) -> Bytes {
         let store = self.stores.store(&self.location).unwrap();
         store.get(&self.path(name)).await.unwrap().bytes().await.unwrap()
     }
 
-    async fn remove(&self, name: &str) {
+    pub(crate) async fn remove(&self, name: &str) {
         self.stores.store(&self.location).unwrap().delete(&self.path(name)).await.unwrap();
     }
 
-    async fn names(&self) -> BTreeSet<String> {
+    pub(crate) async fn names(&self) -> BTreeSet<String> {
         use futures::TryStreamExt;
         let store = self.stores.store(&self.location).unwrap();
         let base = format!("{}/", self.location.path());
@@ -66,15 +66,15 @@ impl Place {
     }
 }
 
-fn body(job_key: &str) -> CommitBody {
+pub(crate) fn body(job_key: &str) -> CommitBody {
     CommitBody { job_key: job_key.to_owned(), counts: BTreeMap::from([("users".into(), 3)]), ..CommitBody::default() }
 }
 
-fn commit_name(version: u64) -> String {
+pub(crate) fn commit_name(version: u64) -> String {
     format!("_item_affinity/commits/{version:020}.json")
 }
 
-async fn commit_one(versions: &Versions, job_key: &str) -> item_affinity_storage::Commit {
+pub(crate) async fn commit_one(versions: &Versions, job_key: &str) -> item_affinity_storage::Commit {
     let run = versions.begin().await.unwrap();
     run.put("part-00000", Bytes::from(format!("data of {job_key}")), Some(1)).await.unwrap();
     run.commit(body(job_key)).await.unwrap()

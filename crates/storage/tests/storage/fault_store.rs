@@ -1,8 +1,9 @@
 //! An object store that answers wrongly on purpose.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -50,6 +51,30 @@ pub(crate) struct Plan {
     pub(crate) puts_seen: usize,
     pub(crate) aborted: usize,
     pub(crate) late: Option<(Path, PutPayload)>,
+    /// The clock of the store: when it began, in tokio's time, and how far it is off.
+    pub(crate) clock: Option<(tokio::time::Instant, Duration)>,
+    /// When objects were last written, since the clock began.
+    pub(crate) written: HashMap<Path, Duration>,
+}
+
+impl Plan {
+    /// A store whose clock is tokio's, so that days pass at once, and off by so much.
+    pub(crate) fn with_clock(off: Duration) -> Self {
+        Self { clock: Some((tokio::time::Instant::now(), off)), ..Self::default() }
+    }
+
+    fn stamp(&mut self, path: &Path) {
+        if let Some((began, _)) = self.clock {
+            self.written.insert(path.clone(), began.elapsed());
+        }
+    }
+
+    fn dated(&self, mut meta: ObjectMeta) -> ObjectMeta {
+        if let (Some((_, off)), Some(at)) = (self.clock, self.written.get(&meta.location)) {
+            meta.last_modified = (SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000) + off + *at).into();
+        }
+        meta
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -105,6 +130,9 @@ impl ObjectStore for FaultStore {
                 Fault::None
             }
         };
+        if !matches!(fault, Fault::ErrorWithoutApply | Fault::ExistsButNothing | Fault::Denied) {
+            self.plan.lock().unwrap().stamp(location);
+        }
         match fault {
             Fault::None => self.inner.put_opts(location, payload, opts).await,
             Fault::ApplyThenError => {
@@ -142,7 +170,10 @@ impl ObjectStore for FaultStore {
                 return Err(reset());
             }
         }
-        let found = self.inner.get_opts(location, options).await;
+        let mut found = self.inner.get_opts(location, options).await;
+        if let Ok(found) = &mut found {
+            found.meta = self.plan.lock().unwrap().dated(found.meta.clone());
+        }
         if found.is_err() {
             // A late write lands after the first look.
             self.land().await;
@@ -157,11 +188,13 @@ impl ObjectStore for FaultStore {
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
         use futures::StreamExt;
         let unlisted = self.plan.lock().unwrap().unlisted.clone();
-        let listed = self.inner.list(prefix).filter(move |meta| {
-            let hidden =
-                meta.as_ref().is_ok_and(|m| unlisted.as_ref().is_some_and(|u| m.location.as_ref().contains(u)));
-            std::future::ready(!hidden)
-        });
+        let plan = Arc::clone(&self.plan);
+        let listed =
+            self.inner.list(prefix).map(move |meta| Ok(plan.lock().unwrap().dated(meta?))).filter(move |meta| {
+                let hidden =
+                    meta.as_ref().is_ok_and(|m| unlisted.as_ref().is_some_and(|u| m.location.as_ref().contains(u)));
+                std::future::ready(!hidden)
+            });
         // Every object comes twice, the last one first.
         let twice = listed.collect::<Vec<_>>().map(|mut metas| {
             metas.reverse();

@@ -1,0 +1,49 @@
+//! Answers of a server that are read to their end before anybody acts on them.
+//!
+//! `object_store` repeats a request that failed, and goes on with a download that broke; but a listing whose text breaks
+//! off is an error at once. Read here, such an answer is a request that failed, and is repeated like others.
+
+use async_trait::async_trait;
+use object_store::ClientOptions;
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService, ReqwestConnector,
+};
+
+/// Connects as `object_store` does, and reads short answers whole.
+#[derive(Debug, Default)]
+pub(crate) struct WholeAnswers(ReqwestConnector);
+
+impl HttpConnector for WholeAnswers {
+    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
+        Ok(HttpClient::new(Whole(self.0.connect(options)?)))
+    }
+}
+
+#[derive(Debug)]
+struct Whole(HttpClient);
+
+#[async_trait]
+impl HttpService for Whole {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let is_listing = request.uri().query().is_some_and(|query| query.contains("list-type="));
+        let is_download = request.method().as_str() == "GET" && !is_listing;
+        let answer = self.0.execute(request).await.map_err(repeatable)?;
+        if is_download {
+            return Ok(answer);
+        }
+        let (head, body) = answer.into_parts();
+        let body = body.bytes().await.map_err(repeatable)?;
+        Ok(HttpResponse::from_parts(head, body.into()))
+    }
+}
+
+/// A connection that broke may have brought the request to the server: it is repeated when that does no harm, which
+/// the caller knows and the kind of a broken connection asks for.
+fn repeatable(error: HttpError) -> HttpError {
+    match error.kind() {
+        HttpErrorKind::Unknown | HttpErrorKind::Decode | HttpErrorKind::Request => {
+            HttpError::new(HttpErrorKind::Interrupted, error)
+        }
+        _ => error,
+    }
+}
