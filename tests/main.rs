@@ -15,6 +15,7 @@ mod cli;
 mod common;
 mod evaluate;
 mod examples;
+mod maintenance;
 mod output_table;
 mod pipeline;
 mod readme;

@@ -6,11 +6,15 @@ use std::path::PathBuf;
 use clap::builder::styling::Styles;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use item_affinity_ingest::{ColumnMapping, TimestampUnit};
-use item_affinity_model::{ItemAffinity, TimeProtocol};
+use item_affinity_model::ItemAffinity;
+use tokio_util::sync::CancellationToken;
 
-use crate::evaluate::EvaluationFormatName;
+use crate::commit_args::CommitArgs;
+use crate::evaluate::EvaluateArgs;
+use crate::gc::GcArgs;
 use crate::segment_args::SegmentArgs;
 use crate::show::ShowArgs;
+use crate::verify::VerifyArgs;
 
 const EXIT_CODES: &str = "Exit codes: 0 done or already done, 1 a bug, 2 usage, 3 bad input or a missing right, \
 4 committed but some items have error records, 5 storage (a retry may pass), 6 another job won, 7 commit unknown, \
@@ -42,6 +46,9 @@ pub(crate) struct Global {
     /// Threads to compute with; all cores unless said.
     #[arg(long, global = true)]
     pub(crate) threads: Option<NonZeroUsize>,
+    /// Cancelled by SIGINT and SIGTERM.
+    #[arg(skip)]
+    pub(crate) stop: CancellationToken,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -72,11 +79,22 @@ pub(crate) enum Command {
     Sql(SqlArgs),
     /// Shows the versions of a solution or an output.
     Show(ShowArgs),
+    /// Compares the files of a version with the sizes and SHA-256 of its commit, and the commits with each other.
+    Verify(VerifyArgs),
+    /// Lists what no version needs: files of runs that never committed, versions over the retention. --delete removes it.
+    Gc(GcArgs),
     /// Prints a completion script for a shell.
     Completions {
         /// The shell.
         shell: clap_complete::Shell,
     },
+}
+
+impl Command {
+    /// Whether it has files to remove, or a commit to bring to its end, when a signal stops it.
+    pub(crate) fn leaves_order(&self) -> bool {
+        matches!(self, Self::Train(_) | Self::Refresh(_) | Self::Segment(_))
+    }
 }
 
 #[derive(Args)]
@@ -253,6 +271,8 @@ pub(crate) struct TrainArgs {
     /// Trains a new version even when the newest one has the same inputs and settings.
     #[arg(long)]
     pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) commit: CommitArgs,
 }
 
 /// Settings of the training stay; only what the training does not keep is asked for.
@@ -266,37 +286,8 @@ pub(crate) struct RefreshArgs {
     /// Makes a new version even when the newest one has the same inputs.
     #[arg(long)]
     pub(crate) force: bool,
-}
-
-#[derive(Args)]
-pub(crate) struct EvaluateArgs {
     #[command(flatten)]
-    pub(crate) data: DatasetArgs,
-    #[command(flatten)]
-    pub(crate) recipe: RecipeArgs,
-    /// How the data are split; time: the newest tenth of all interactions is the test set; personalize: the newest 20 %
-    /// of each user's.
-    #[arg(long, value_enum, default_value_t = ProtocolName::Time)]
-    pub(crate) protocol: ProtocolName,
-    /// The protocol time asks for items with at least so many training interactions.
-    #[arg(long, value_name = "N", default_value_t = TimeProtocol::default().least_item_interactions)]
-    pub(crate) least_item_interactions: usize,
-    /// Users per segment, besides 1 % of the users; may repeat.
-    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
-    pub(crate) k: Vec<u32>,
-    /// How the result looks; Parquet is one row for each figure.
-    #[arg(long, value_enum, default_value_t = EvaluationFormatName::Table)]
-    pub(crate) format: EvaluationFormatName,
-    /// Writes the result to this new file instead of stdout, as JSON or Parquet; nothing is overwritten.
-    #[arg(long, value_name = "LOCATION")]
-    pub(crate) output: Option<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum ProtocolName {
-    Time,
-    Personalize,
-    Both,
+    pub(crate) commit: CommitArgs,
 }
 
 #[derive(Args)]
@@ -358,7 +349,7 @@ fn parse_weight(text: &str) -> Result<(String, f32), String> {
 }
 
 /// `36h`, `90m`, `1533s`, `28d` in days.
-fn parse_days(text: &str) -> Result<f64, String> {
+pub(crate) fn parse_days(text: &str) -> Result<f64, String> {
     let refused = || format!("'{text}' is not a duration; write 1533s, 90m, 36h or 28d");
     let unit = text.chars().last().ok_or_else(refused)?;
     let days = match unit {

@@ -3,17 +3,48 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::ValueEnum;
+use clap::{Args, ValueEnum};
 use item_affinity_model::{PersonalizeEvaluation, PersonalizeMetrics, TimeProtocol};
 use item_affinity_solution::{EvaluationFormat, EvaluationJob, EvaluationReport, Observer, Protocol};
 use item_affinity_storage::{Location, NewFile, Stores};
 
-use crate::args::{EvaluateArgs, Global, ProtocolName};
+use crate::args::{DatasetArgs, Global, RecipeArgs};
 use crate::evaluation_text::time_table;
 use crate::exit::Failure;
 use crate::print::{say, text_table};
 use crate::progress::{Progress, grouped};
 use crate::train::dataset;
+
+#[derive(Args)]
+pub(crate) struct EvaluateArgs {
+    #[command(flatten)]
+    pub(crate) data: DatasetArgs,
+    #[command(flatten)]
+    pub(crate) recipe: RecipeArgs,
+    /// How the data are split; time: the newest tenth of all interactions is the test set; personalize: the newest 20 %
+    /// of each user's.
+    #[arg(long, value_enum, default_value_t = ProtocolName::Time)]
+    pub(crate) protocol: ProtocolName,
+    /// The protocol time asks for items with at least so many training interactions.
+    #[arg(long, value_name = "N", default_value_t = TimeProtocol::default().least_item_interactions)]
+    pub(crate) least_item_interactions: usize,
+    /// Users per segment, besides 1 % of the users; may repeat.
+    #[arg(long, value_name = "K", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) k: Vec<u32>,
+    /// How the result looks; Parquet is one row for each figure.
+    #[arg(long, value_enum, default_value_t = EvaluationFormatName::Table)]
+    pub(crate) format: EvaluationFormatName,
+    /// Writes the result to this new file instead of stdout, as JSON or Parquet; nothing is overwritten.
+    #[arg(long, value_name = "LOCATION")]
+    pub(crate) output: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProtocolName {
+    Time,
+    Personalize,
+    Both,
+}
 
 /// How the result looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -3,20 +3,24 @@
 use std::fmt;
 use std::future::Future;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use item_affinity_datafusion::{error_kind, error_message};
 use item_affinity_storage::ErrorKind;
+use tokio_util::sync::CancellationToken;
 
 /// Why a command failed.
 #[derive(Debug)]
 pub(crate) struct Failure {
     code: u8,
     message: String,
+    /// Whether the command ended because it was asked to.
+    cancelled: bool,
 }
 
 impl Failure {
     pub(crate) fn new(kind: ErrorKind, message: impl fmt::Display) -> Self {
-        Self { code: kind.exit_code(), message: message.to_string() }
+        Self { code: kind.exit_code(), message: message.to_string(), cancelled: false }
     }
 
     pub(crate) fn usage(message: impl fmt::Display) -> Self {
@@ -26,13 +30,15 @@ impl Failure {
 
 impl From<item_affinity_job::Error> for Failure {
     fn from(error: item_affinity_job::Error) -> Self {
-        Self::new(error.kind(), error)
+        let cancelled = error.is_cancelled();
+        Self { cancelled, ..Self::new(error.kind(), error) }
     }
 }
 
 impl From<item_affinity_solution::Error> for Failure {
     fn from(error: item_affinity_solution::Error) -> Self {
-        Self::new(error.kind(), error)
+        let cancelled = error.is_cancelled();
+        Self { cancelled, ..Self::new(error.kind(), error) }
     }
 }
 
@@ -62,7 +68,7 @@ impl From<anyhow::Error> for Failure {
             .any(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe);
         // A reader that has seen enough, as in `| head`, is no failure.
         let code = if broken_pipe { 0 } else { ErrorKind::BadInput.exit_code() };
-        Self { code, message: format!("{error:#}") }
+        Self { code, message: format!("{error:#}"), cancelled: false }
     }
 }
 
@@ -93,10 +99,42 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     if error.use_stderr() { ExitCode::from(ErrorKind::Usage.exit_code()) } else { ExitCode::SUCCESS }
 }
 
-/// Runs a command until it ends, or until SIGINT (130) or SIGTERM (143) ends it; nothing is committed after that.
+/// How long a job may take to leave everything in order after a signal; schedulers kill ten seconds after theirs.
+const GRACE: Duration = Duration::from_secs(8);
+
+/// Runs a command until it ends, or until SIGINT (130) or SIGTERM (143) ends it.
+///
+/// No commit begins after a signal. With `stop` the command is given the time to remove its files and to bring a commit
+/// to its end that has begun: when that landed the work is done, and so it ends as if there had been no signal. A second
+/// signal ends it at once, and so does the first when there is nothing to leave in order.
 pub(crate) async fn until_signal(
     command: impl Future<Output = Result<ExitCode, Failure>>,
+    stop: Option<CancellationToken>,
 ) -> Result<ExitCode, Failure> {
+    let mut command = std::pin::pin!(command);
+    let (code, signal) = tokio::select! {
+        outcome = &mut command => return outcome,
+        signal = signalled() => signal,
+    };
+    let stopped = |what: &str| Err(Failure { code, message: format!("stopped by {signal}; {what}"), cancelled: true });
+    let Some(stop) = stop else { return stopped("nothing was committed") };
+    stop.cancel();
+    let ended = tokio::select! {
+        outcome = &mut command => Some(outcome),
+        _ = signalled() => None,
+        () = tokio::time::sleep(GRACE) => None,
+    };
+    match ended {
+        Some(Ok(code)) => Ok(code),
+        Some(Err(failure)) if failure.code == ErrorKind::CommitUnknown.exit_code() => Err(failure),
+        Some(Err(failure)) if failure.cancelled => stopped("nothing was committed"),
+        Some(Err(failure)) => stopped(&failure.message),
+        None => stopped("its files may be left to gc; whether a commit that had begun has landed, show tells"),
+    }
+}
+
+/// The next SIGINT or SIGTERM, with its exit code.
+async fn signalled() -> (u8, &'static str) {
     let terminated = async {
         match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
             Ok(mut signal) => drop(signal.recv().await),
@@ -104,9 +142,8 @@ pub(crate) async fn until_signal(
         }
     };
     tokio::select! {
-        outcome = command => outcome,
-        _ = tokio::signal::ctrl_c() => Err(Failure { code: 130, message: "stopped by SIGINT; nothing was committed".to_owned() }),
-        () = terminated => Err(Failure { code: 143, message: "stopped by SIGTERM; nothing was committed".to_owned() }),
+        _ = tokio::signal::ctrl_c() => (130, "SIGINT"),
+        () = terminated => (143, "SIGTERM"),
     }
 }
 

@@ -6,10 +6,12 @@
 mod args;
 mod card_text;
 mod check;
+mod commit_args;
 mod demo;
 mod evaluate;
 mod evaluation_text;
 mod exit;
+mod gc;
 mod print;
 mod progress;
 mod query;
@@ -19,6 +21,7 @@ mod segment_args;
 mod show;
 mod sql;
 mod train;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -42,7 +45,8 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return exit::report(&Failure::from(anyhow::Error::new(error))),
     };
-    let outcome = runtime.block_on(exit::until_signal(run(arguments)));
+    let stop = arguments.command.leaves_order().then(|| arguments.global.stop.clone());
+    let outcome = runtime.block_on(exit::until_signal(run(arguments), stop));
     // Blocking work that nobody waits for any more must not hold the process.
     runtime.shutdown_background();
     match outcome {
@@ -62,6 +66,8 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Evaluate(args) => evaluate::run(&global, args).await,
         Command::Sql(args) => sql::run(&global, args).await,
         Command::Show(args) => show::run(&global, args).await,
+        Command::Verify(args) => verify::run(args).await,
+        Command::Gc(args) => gc::run(args).await,
         Command::Completions { shell } => {
             use clap::CommandFactory;
             clap_complete::generate(shell, &mut Arguments::command(), "item-affinity", &mut std::io::stdout());

@@ -5,6 +5,7 @@ use std::num::NonZeroUsize;
 use clap::{Args, ValueEnum};
 
 use crate::args::parse_bytes;
+use crate::commit_args::CommitArgs;
 
 #[derive(Args)]
 pub(crate) struct SegmentArgs {
@@ -50,6 +51,8 @@ pub(crate) struct SegmentArgs {
     /// Writes a new version even when the same job was committed before.
     #[arg(long)]
     pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) commit: CommitArgs,
     /// Exit code 4 when items have error records.
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     pub(crate) fail_on_item_error: bool,

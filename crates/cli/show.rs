@@ -32,14 +32,26 @@ pub(crate) struct Place {
     pub(crate) output: Option<String>,
 }
 
+impl Place {
+    fn reference(&self) -> Result<(SolutionRef, Artifact), Failure> {
+        let (text, artifact) = match (&self.solution, &self.output) {
+            (Some(text), _) => (text, Artifact::SolutionVersion),
+            (None, Some(text)) => (text, Artifact::Segments),
+            (None, None) => return Err(Failure::usage("name --solution or --output")),
+        };
+        Ok((SolutionRef::parse(text)?, artifact))
+    }
+
+    /// The versions there, and the one that is named.
+    pub(crate) fn versions(&self, stores: &Stores) -> Result<(Versions, Option<u64>), Failure> {
+        let (reference, artifact) = self.reference()?;
+        Ok((Versions::new(stores, reference.location, artifact)?, reference.version))
+    }
+}
+
 pub(crate) async fn run(_global: &Global, args: ShowArgs) -> Result<ExitCode, Failure> {
     let stores = Stores::from_env();
-    let (text, artifact) = match (&args.place.solution, &args.place.output) {
-        (Some(text), _) => (text, Artifact::SolutionVersion),
-        (None, Some(text)) => (text, Artifact::Segments),
-        (None, None) => return Err(Failure::usage("name --solution or --output")),
-    };
-    let reference = SolutionRef::parse(text)?;
+    let (reference, artifact) = args.place.reference()?;
     match (&args.run, artifact) {
         (Some(id), _) => run_of(&Versions::new(&stores, reference.location, artifact)?, id).await?,
         (None, Artifact::SolutionVersion) => solution(&stores, &reference).await?,

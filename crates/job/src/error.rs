@@ -71,6 +71,19 @@ impl Error {
     }
 }
 
+impl Error {
+    /// Whether the job ended because it was asked to.
+    #[must_use]
+    pub fn is_cancelled(&self) -> bool {
+        match self {
+            Self::Cancelled => true,
+            Self::Solution(error) => error.is_cancelled(),
+            Self::Storage(error) => matches!(**error, item_affinity_storage::Error::Cancelled(_)),
+            _ => false,
+        }
+    }
+}
+
 impl From<item_affinity_solution::Error> for Error {
     fn from(error: item_affinity_solution::Error) -> Self {
         Self::Solution(Box::new(error))

@@ -8,7 +8,9 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::context::SessionContext;
 use datafusion::logical_expr::Expr;
 use datafusion::prelude::ParquetReadOptions;
-use item_affinity_storage::{Listing, Location, Stores, list_parquet, open_parquet, sha256_hex};
+use item_affinity_storage::{
+    InputPin, Listing, Location, Stores, check_unchanged, list_parquet, open_parquet, sha256_hex,
+};
 
 use crate::error::{Error, Result};
 
@@ -45,6 +47,21 @@ impl JobUsers {
             writeln!(text, "{} {} {content}", file.location.url(), file.meta.size).unwrap_or_default();
         }
         sha256_hex(text.as_bytes())
+    }
+
+    /// The files, for the commit.
+    pub(crate) fn pins(&self) -> Vec<InputPin> {
+        self.files.files.iter().map(InputPin::from).collect()
+    }
+
+    /// Checks that the files are still those that the job began with: the engine reads them without looking.
+    ///
+    /// # Errors   `ERR_INPUT_CHANGED`
+    pub(crate) async fn unchanged(&self, stores: &Stores) -> Result<()> {
+        for file in &self.files.files {
+            check_unchanged(stores, file).await?;
+        }
+        Ok(())
     }
 
     /// The query of the users. Its columns are those of the files, in lower case; every footer is checked first.

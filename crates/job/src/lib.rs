@@ -28,6 +28,7 @@ mod segment_job;
 mod segment_output;
 mod segment_report;
 mod segment_run;
+mod segment_start;
 
 pub use error::{Error, Result};
 pub use item_affinity_datafusion::{ItemEntry, ItemError, ItemList, SEGMENT_SCHEMA, Seen, SessionSettings};

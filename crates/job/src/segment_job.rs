@@ -2,12 +2,13 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use datafusion::execution::context::SessionContext;
 use item_affinity_datafusion::{
     DEFAULT_MAX_ITEMS, DEFAULT_NUM_RESULTS, ItemList, NUM_RESULTS_RANGE, REASONS_RANGE, Seen, SessionSettings,
 };
-use item_affinity_solution::{Observer, Silent, SolutionRef, SolutionVersion};
+use item_affinity_solution::{LOCK_TIMEOUT, Observer, Silent, SolutionVersion};
 use item_affinity_storage::{Artifact, Commit, CommitBody, Location, Stores, Versions, sha256_hex};
 use tokio_util::sync::CancellationToken;
 
@@ -36,26 +37,28 @@ pub enum OutputFormat {
 /// Amazon Personalize calls this a batch segment job. Ours runs where it is called, can be stopped, and running it
 /// again is safe.
 pub struct BatchSegmentJob {
-    solution: Solution,
+    pub(crate) solution: Solution,
     pub(crate) items: ItemList,
     pub(crate) num_results: usize,
     max_items: usize,
     pub(crate) seen: Seen,
     pub(crate) min_score: f32,
     pub(crate) reasons: Option<usize>,
-    users: Option<String>,
-    users_filter: Option<String>,
+    pub(crate) users: Option<String>,
+    pub(crate) users_filter: Option<String>,
     output: Option<String>,
     pub(crate) format: OutputFormat,
-    force: bool,
+    pub(crate) force: bool,
     pub(crate) stores: Stores,
     pub(crate) session: Option<SessionContext>,
     pub(crate) settings: SessionSettings,
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) cancellation: CancellationToken,
+    lock_timeout: Duration,
+    durable: bool,
 }
 
-enum Solution {
+pub(crate) enum Solution {
     Reference(String),
     Opened(Arc<SolutionVersion>),
 }
@@ -98,6 +101,8 @@ impl BatchSegmentJob {
             settings: SessionSettings::default(),
             observer: Arc::new(Silent),
             cancellation: CancellationToken::new(),
+            lock_timeout: LOCK_TIMEOUT,
+            durable: true,
         }
     }
 
@@ -212,6 +217,21 @@ impl BatchSegmentJob {
         self
     }
 
+    /// How long to wait while another job is at work at the same output: ten minutes unless said.
+    #[must_use]
+    pub fn lock_timeout(mut self, timeout: Duration) -> Self {
+        self.lock_timeout = timeout;
+        self
+    }
+
+    /// Whether files on local disk are forced to the disk before the commit, as they are unless said; a commit without
+    /// that says so.
+    #[must_use]
+    pub fn durable(mut self, durable: bool) -> Self {
+        self.durable = durable;
+        self
+    }
+
     /// Runs the job.
     ///
     /// # Errors   see [`Error`]; nothing is committed then, and the job can be run again
@@ -219,27 +239,24 @@ impl BatchSegmentJob {
         self.check()?;
         let output =
             Location::parse(self.output.as_deref().ok_or(Error::Missing("say where the segments go: output"))?)?;
-        let version = match &self.solution {
-            Solution::Opened(version) => Arc::clone(version),
-            Solution::Reference(text) => {
-                let reference = SolutionRef::parse(text)?;
-                Arc::new(SolutionVersion::open(&self.stores, &reference).await?)
-            }
-        };
-        let users = match &self.users {
-            Some(users) => Some(JobUsers::list(&self.stores, users, self.users_filter.as_deref(), &output).await?),
-            None => None,
-        };
-        let versions = Versions::new(&self.stores, output.clone(), Artifact::Segments)?;
+        let (version, users) = self.or_cancelled(self.inputs(&output)).await?;
+        let versions = Versions::new(&self.stores, output.clone(), Artifact::Segments)?
+            .with_durability(self.durable)
+            .with_cancellation(self.cancellation.clone());
         let job_key = self.job_key(&version, users.as_ref());
-        if !self.force
-            && let Some(done) = versions.latest().await?
-            && done.body.job_key == job_key
-        {
-            self.observer.note(&format!("already done as version {} of {output}", done.version));
-            return Ok(SegmentReport::already_done(&output, &version, &done));
+        let newest = versions.latest().await?;
+        if let Some(done) = self.already_done(&versions, newest.as_ref(), &job_key).await? {
+            return Ok(SegmentReport::already_done(&output, &version, done));
         }
-        let run = versions.begin().await?;
+        let run = versions.begin_alone(self.lock_timeout, &|text| self.observer.note(text)).await?;
+        let now = versions.latest().await?;
+        if now != newest
+            && let Some(done) = self.already_done(&versions, now.as_ref(), &job_key).await?
+        {
+            // The run that this one waited for has done the same.
+            run.abandon().await;
+            return Ok(SegmentReport::already_done(&output, &version, done));
+        }
         match self.write(&version, users.as_ref(), &run).await {
             Ok((body, mut report)) => {
                 let commit = run.commit(CommitBody { job_key, ..body }).await?;

@@ -76,6 +76,9 @@ impl BatchSegmentJob {
                 users.unknown, users.asked
             )
         }));
+        if let Some(users) = users {
+            users.unchanged(&self.stores).await?;
+        }
         let item_errors = self.item_errors(version);
         if !item_errors.is_empty() {
             let records = item_errors::to_parquet(&item_errors)?;
@@ -123,6 +126,7 @@ impl BatchSegmentJob {
                 version: reference.version.unwrap_or_default(),
                 sha256: version.commit.sha256.clone(),
             }),
+            inputs: users.map(JobUsers::pins).unwrap_or_default(),
             item_list_sha256: Some(self.item_list_sha256()),
             counts: counts.into_iter().map(|(name, count)| (name.to_owned(), count)).collect(),
             details,

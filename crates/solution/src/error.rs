@@ -170,7 +170,7 @@ impl Error {
     /// Whether the job ended because it was asked to.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        matches!(self, Self::Cancelled)
+        matches!(self, Self::Cancelled | Self::Storage(item_affinity_storage::Error::Cancelled(_)))
     }
 
     pub(crate) fn encode(source: impl std::error::Error + Send + Sync + 'static) -> Self {

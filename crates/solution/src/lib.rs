@@ -61,7 +61,7 @@ pub use evaluation_table::{EvaluationFormat, evaluation_schema};
 pub use history::{VersionSummary, versions};
 pub use model_card::{EventFilter, ModelCard, ScoreKind};
 pub use moment::moment;
-pub use next_version::PhaseSeconds;
+pub use next_version::{LOCK_TIMEOUT, PhaseSeconds};
 pub use observer::{Observer, Silent, Stage};
 pub use reference::SolutionRef;
 pub use refresh::{Changes, RefreshJob, RefreshReport};

@@ -1,7 +1,7 @@
 //! What a training and a refresh share: pin the data, see whether it was done, read, compute, write, commit.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use item_affinity_ingest::{DataReport, Ingested};
 use item_affinity_storage::{Artifact, CommitBody, ErrorKind, Location, Run, Stores, Versions};
@@ -19,6 +19,9 @@ use crate::reference::SolutionRef;
 use crate::refresh::Changes;
 use crate::write::write;
 
+/// How long a job waits for another one at the same location, unless said.
+pub const LOCK_TIMEOUT: Duration = Duration::from_secs(600);
+
 /// What every job that makes a version is told.
 pub(crate) struct Job {
     pub(crate) dataset: Dataset,
@@ -28,6 +31,8 @@ pub(crate) struct Job {
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) cancellation: CancellationToken,
     pub(crate) threads: Option<usize>,
+    pub(crate) lock_timeout: Duration,
+    pub(crate) durable: bool,
 }
 
 /// Where the version goes.
@@ -82,6 +87,8 @@ impl Job {
             observer: Arc::new(Silent),
             cancellation: CancellationToken::new(),
             threads: None,
+            lock_timeout: LOCK_TIMEOUT,
+            durable: true,
         }
     }
 
@@ -89,7 +96,9 @@ impl Job {
     pub(crate) fn place(&self, solution: &Location) -> Result<Place> {
         self.dataset.keep_output_outside(solution)?;
         let stores = self.stores.clone().unwrap_or_else(Stores::from_env);
-        let versions = Versions::new(&stores, solution.clone(), Artifact::SolutionVersion)?;
+        let versions = Versions::new(&stores, solution.clone(), Artifact::SolutionVersion)?
+            .with_durability(self.durable)
+            .with_cancellation(self.cancellation.clone());
         Ok(Place { stores, versions })
     }
 
@@ -138,6 +147,16 @@ impl Job {
         }))
     }
 
+    /// The number of the newest version.
+    pub(crate) async fn newest(&self, place: &Place) -> Result<Option<u64>> {
+        self.or_cancelled(async { Ok(place.versions.numbers().await?.last().copied()) }).await
+    }
+
+    /// Begins a run when no other one is at work there. The state may be another one afterwards.
+    pub(crate) async fn begin(&self, place: &Place) -> Result<Run> {
+        Ok(place.versions.begin_alone(self.lock_timeout, &|text| self.observer.note(text)).await?)
+    }
+
     /// Reads the data, computes the version on the threads of the job, writes it and commits it; right after version
     /// `after` when that is given.
     ///
@@ -146,13 +165,13 @@ impl Job {
     /// garbage collection.
     pub(crate) async fn make(
         &self,
+        run: Run,
         place: &Place,
         pinned: Pinned,
         key: KeyOf<'_>,
         after: Option<u64>,
         compute: impl FnOnce(Data, &Watch<'_>) -> Result<Computed> + Send + 'static,
     ) -> Result<Outcome> {
-        let run = place.versions.begin().await?;
         match self.make_into(&run, &place.stores, pinned, key, compute).await {
             Ok(done) => self.commit(run, place, after, done).await,
             Err(error) => {

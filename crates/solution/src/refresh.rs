@@ -4,6 +4,7 @@ mod fold;
 mod run;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use item_affinity_ingest::{ColumnMapping, DataReport, TimestampUnit};
 use item_affinity_storage::Stores;
@@ -159,6 +160,19 @@ impl RefreshJob {
     /// Sets the token that stops the job: between two steps, and between two files.
     pub fn cancellation(mut self, cancellation: CancellationToken) -> Self {
         self.job.cancellation = cancellation;
+        self
+    }
+
+    /// Sets how long to wait while another job is at work at the same location: ten minutes unless said.
+    pub fn lock_timeout(mut self, timeout: Duration) -> Self {
+        self.job.lock_timeout = timeout;
+        self
+    }
+
+    /// Whether files on local disk are forced to the disk before the commit, as they are unless said; a commit without
+    /// that says so.
+    pub fn durable(mut self, durable: bool) -> Self {
+        self.job.durable = durable;
         self
     }
 

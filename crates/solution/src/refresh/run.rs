@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::files::VersionReader;
 use crate::job_key::Parent;
 use crate::model_card::ModelCard;
-use crate::next_version::Outcome;
+use crate::next_version::{Job, Outcome, Place};
 use crate::reference::SolutionRef;
 use crate::version::SolutionVersion;
 
@@ -33,30 +33,60 @@ impl RefreshJob {
         let Self { solution, mut job } = self;
         let reference = SolutionRef::parse(&solution)?;
         let place = job.place(&reference.location)?;
-        // The commit goes right after this one: what comes in between may have other factors.
-        let newest = job.or_cancelled(async { Ok(place.versions.resolve(None).await?) }).await?.version;
-        let from = SolutionRef { version: Some(reference.version.unwrap_or(newest)), ..reference };
-        let reader = VersionReader::open(&place.stores, &from).await?;
-        let card = reader.card(&reader.files()?.card).await?;
-        refuse_user_attributes(&card, &from)?;
-        job.dataset.take_events(&card.events);
-
-        let pinned = job.pin(&place).await?;
-        let trained = card.refreshed_from.unwrap_or(reader.commit.version);
-        let key = |pinned: &Pinned| {
-            // The version that was trained, not the one that is refreshed: a refresh after a refresh is the same job.
-            let parent = Parent { version: trained, item_ids_sha256: card.item_ids_sha256.clone() };
-            job.dataset.job_key(pinned, &card.recipe, Some(parent))
-        };
-        if let Some(done) = job.already_done(&place, &key(&pinned)?, |_| true).await? {
+        let mut plan = Plan::make(&mut job, &place, &reference).await?;
+        if let Some(done) = plan.done.take() {
             return Ok(done.into());
         }
+        let begun = job.begin(&place).await?;
+        if job.newest(&place).await? != Some(plan.newest) {
+            // The run that this one waited for may have done the same, or have given it another version to build on.
+            plan = Plan::make(&mut job, &place, &reference).await?;
+            if let Some(done) = plan.done.take() {
+                begun.abandon().await;
+                return Ok(done.into());
+            }
+        }
+        let Plan { newest, from, card, trained, pinned, .. } = plan;
         let old = job.or_cancelled(open(&place.stores, &from, trained)).await?;
-        let folded = job.make(&place, pinned, &key, Some(newest), move |data, watch| {
+        let key = |pinned: &Pinned| key(&job, pinned, &card, trained);
+        let folded = job.make(begun, &place, pinned, &key, Some(newest), move |data, watch| {
             fold_in(old, data.ingested.interactions, watch)
         });
         Ok(folded.await?.into())
     }
+}
+
+/// What a refresh would do, from what is there now.
+struct Plan {
+    /// The commit goes right after this one: what comes in between may have other factors.
+    newest: u64,
+    from: SolutionRef,
+    card: ModelCard,
+    /// The version that was trained, not the one that is refreshed: a refresh after a refresh is the same job.
+    trained: u64,
+    pinned: Pinned,
+    /// When it was done already.
+    done: Option<Outcome>,
+}
+
+impl Plan {
+    async fn make(job: &mut Job, place: &Place, reference: &SolutionRef) -> Result<Self> {
+        let newest = job.or_cancelled(async { Ok(place.versions.resolve(None).await?) }).await?.version;
+        let from = SolutionRef { version: Some(reference.version.unwrap_or(newest)), ..reference.clone() };
+        let reader = VersionReader::open(&place.stores, &from).await?;
+        let card = reader.card(&reader.files()?.card).await?;
+        refuse_user_attributes(&card, &from)?;
+        job.dataset.take_events(&card.events);
+        let pinned = job.pin(place).await?;
+        let trained = card.refreshed_from.unwrap_or(reader.commit.version);
+        let done = job.already_done(place, &key(job, &pinned, &card, trained)?, |_| true).await?;
+        Ok(Self { newest, from, card, trained, pinned, done })
+    }
+}
+
+fn key(job: &Job, pinned: &Pinned, card: &ModelCard, trained: u64) -> Result<String> {
+    let parent = Parent { version: trained, item_ids_sha256: card.item_ids_sha256.clone() };
+    job.dataset.job_key(pinned, &card.recipe, Some(parent))
 }
 
 /// Reads what a refresh needs of the version: its items, and who its users are.

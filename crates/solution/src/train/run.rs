@@ -27,15 +27,25 @@ impl TrainingJob {
         recipe.validate()?;
         let solution = solution.as_deref().ok_or(Error::NoSolutionLocation)?;
         let place = job.place(&Location::parse(solution)?)?;
-        let pinned = job.pin(&place).await?;
         let key = |pinned: &Pinned| job.dataset.job_key(pinned, &recipe, None);
         let wanted = evaluate.is_some();
         let enough = |card: &crate::ModelCard| !wanted || card.evaluation.is_some();
+        let newest = job.newest(&place).await?;
+        let mut pinned = job.pin(&place).await?;
         if let Some(done) = job.already_done(&place, &key(&pinned)?, enough).await? {
             return Ok(done.into());
         }
+        let begun = job.begin(&place).await?;
+        if job.newest(&place).await? != newest {
+            // The run that this one waited for may have done the same.
+            pinned = job.pin(&place).await?;
+            if let Some(done) = job.already_done(&place, &key(&pinned)?, enough).await? {
+                begun.abandon().await;
+                return Ok(done.into());
+            }
+        }
         let (settings, events) = (recipe.clone(), job.dataset.events());
-        let trained = job.make(&place, pinned, &key, None, move |data, watch| {
+        let trained = job.make(begun, &place, pinned, &key, None, move |data, watch| {
             let interactions = data.ingested.interactions;
             train(&settings, events, interactions, data.side.as_ref(), evaluate.as_ref(), watch)
         });
