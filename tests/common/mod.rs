@@ -1,6 +1,7 @@
 //! What several test files need: the real binary, the built-in data, one trained solution, an S3 server.
 
 mod s3;
+mod small_data;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -9,6 +10,7 @@ use std::sync::LazyLock;
 use tempfile::TempDir;
 
 pub(crate) use s3::S3Server;
+pub(crate) use small_data::{fingerprint, small_interactions};
 
 /// The built-in data set, as the demo trains on it.
 pub(crate) fn data(name: &str) -> String {

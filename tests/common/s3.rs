@@ -42,6 +42,11 @@ impl S3Server {
         Some(server)
     }
 
+    /// The server for jobs inside the test.
+    pub(crate) fn stores(&self) -> item_affinity_storage::Stores {
+        item_affinity_storage::Stores::with_settings(self.environment())
+    }
+
     fn put_bucket(&self) -> bool {
         let Ok(mut stream) = TcpStream::connect(("127.0.0.1", self.port)) else { return false };
         let request = format!(
