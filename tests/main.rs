@@ -15,6 +15,7 @@ mod cli;
 mod common;
 mod evaluate;
 mod examples;
+mod faults;
 mod kills;
 mod maintenance;
 mod output_table;

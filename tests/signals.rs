@@ -93,10 +93,7 @@ fn p15_terminate_at_any_moment_of_a_job_leaves_all_or_nothing() {
         assert_eq!((folders, commits), (versions, versions), "round {round}: {status:?}");
     }
     succeed(["verify", "--all", "--solution", &place]);
-    println!(
-        "SIGTERM at {} moments: {stopped} stopped, {done} had already committed, 0 in between",
-        stopped + done
-    );
+    println!("SIGTERM at {} moments: {stopped} stopped, {done} had already committed, 0 in between", stopped + done);
     assert!(stopped > 0);
 }
 

@@ -1,5 +1,6 @@
 //! What several test files need: the real binary, the built-in data, one trained solution, an S3 server.
 
+mod mini_s3;
 mod s3;
 mod small_data;
 
@@ -9,6 +10,7 @@ use std::sync::LazyLock;
 
 use tempfile::TempDir;
 
+pub(crate) use mini_s3::{Asked, Fault, Kept, MiniS3};
 pub(crate) use s3::S3Server;
 pub(crate) use small_data::{fingerprint, small_interactions};
 

@@ -6,21 +6,16 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use object_store::buffered::BufWriter;
 use parquet::arrow::async_writer::AsyncFileWriter;
 use parquet::errors::ParquetError;
 use sha2::{Digest, Sha256};
-use tokio::io::AsyncWriteExt;
 
 use crate::folder::{Folder, blocking};
 use crate::manifest::hex;
+use crate::remote_file::RemoteFile;
 use crate::run::Files;
 use crate::store_error::{io_error, store_error};
 use crate::{Error, FileEntry, Result};
-
-/// Larger files are uploaded in parts of this size, several at once.
-const PART_BYTES: usize = 10 << 20;
-const PARTS_AT_ONCE: usize = 4;
 
 /// Writes one file of a run; give it (or `&mut` it) to `AsyncArrowWriter`, close that, then [`finish`](Self::finish).
 ///
@@ -40,7 +35,7 @@ pub struct FileWriter {
 #[derive(Debug)]
 enum Sink {
     Local(Option<File>),
-    Remote(Box<BufWriter>),
+    Remote(Box<RemoteFile>),
 }
 
 impl FileWriter {
@@ -52,8 +47,7 @@ impl FileWriter {
             }
             None => {
                 let (store, target) = folder.target(&path)?;
-                let writer = BufWriter::with_capacity(store, target, PART_BYTES);
-                Sink::Remote(Box::new(writer.with_max_concurrency(PARTS_AT_ONCE)))
+                Sink::Remote(Box::new(RemoteFile::new(store, target)))
             }
         };
         Ok(Self { folder, path, sink: Some(sink), hash: Sha256::new(), bytes: 0, row_groups: None, files })
@@ -68,7 +62,7 @@ impl FileWriter {
         self.bytes = self.bytes.saturating_add(bytes.len() as u64);
         let shown = self.folder.shown(&self.path);
         match &mut self.sink {
-            Some(Sink::Remote(writer)) => writer.put(bytes).await.map_err(|e| store_error("PUT", &shown, e)),
+            Some(Sink::Remote(writer)) => writer.write(&bytes).await.map_err(|e| store_error("PUT", &shown, e)),
             // The file travels to the blocking thread and back; an error on the way loses it.
             Some(Sink::Local(slot)) => match slot.take() {
                 Some(mut file) => {
@@ -107,15 +101,12 @@ impl FileWriter {
     pub async fn finish(mut self, rows: Option<u64>) -> Result<FileEntry> {
         let shown = self.folder.shown(&self.path);
         let bytes = self.bytes;
-        // From here on object_store aborts the upload itself when it cannot complete it.
+        // A remote file stays in its place until it is complete, so that an error, or nobody waiting any more, aborts it.
+        if let Some(Sink::Remote(writer)) = &mut self.sink {
+            writer.complete().await.map_err(|e| store_error("PUT", &shown, e))?;
+        }
         match self.sink.take() {
-            Some(Sink::Remote(mut writer)) => {
-                let closed = writer.shutdown().await;
-                closed.map_err(|e| match e.downcast::<object_store::Error>() {
-                    Ok(error) => store_error("PUT", &shown, error),
-                    Err(error) => io_error("PUT", &shown, bytes, error),
-                })?;
-            }
+            Some(Sink::Remote(_)) => {}
             Some(Sink::Local(Some(file))) => {
                 let Some(disk) = self.folder.disk.clone() else { return Err(self.lost()) };
                 let path = self.path.clone();

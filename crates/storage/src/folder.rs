@@ -11,6 +11,9 @@ use crate::durable::{Disk, Put};
 use crate::store_error::{is_final, store_error};
 use crate::{Error, Location, Result, Stores};
 
+/// How often a removal is tried when the connection breaks.
+const REMOVALS: usize = 5;
+
 /// An object as a listing shows it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Object {
@@ -150,10 +153,11 @@ impl Folder {
             let prefix = (!prefix.as_ref().is_empty()).then_some(prefix);
             self.store.list(prefix.as_ref()).next().await.transpose().map_err(|e| self.failed("LIST", ours, e))
         };
-        if first(own).await?.is_some() {
+        if first(own.clone()).await?.is_some() {
             return Ok(None);
         }
-        let other = first(self.location.path().clone()).await?;
+        // Another run may have begun since.
+        let other = first(self.location.path().clone()).await?.filter(|meta| !meta.location.prefix_matches(&own));
         Ok(other.map(|meta| crate::location::printable(meta.location.filename().unwrap_or_default())))
     }
 
@@ -211,9 +215,17 @@ impl Folder {
         }
         for name in names {
             let Ok(path) = self.path(&name) else { continue };
-            if let Err(error) = self.store.delete(&path).await {
-                let error = self.failed("DELETE", &name, error);
-                tracing::debug!(%error, "a file of an abandoned run stays");
+            for tries in 1..=REMOVALS {
+                match self.store.delete(&path).await {
+                    Ok(()) | Err(object_store::Error::NotFound { .. }) => break,
+                    Err(error) if is_final(&error) || tries == REMOVALS => {
+                        let error = self.failed("DELETE", &name, error);
+                        tracing::debug!(%error, "a file of an abandoned run stays");
+                        break;
+                    }
+                    // Several at once are removed by one request, which object_store does not repeat.
+                    Err(_) => {}
+                }
             }
         }
     }

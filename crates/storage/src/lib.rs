@@ -78,6 +78,7 @@ mod preflight;
 mod publish;
 mod read_small;
 mod registry;
+mod remote_file;
 mod run;
 mod s3;
 mod schema_tree;

@@ -27,23 +27,23 @@ impl HttpService for Whole {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let is_listing = request.uri().query().is_some_and(|query| query.contains("list-type="));
         let is_download = request.method().as_str() == "GET" && !is_listing;
-        let answer = self.0.execute(request).await.map_err(repeatable)?;
+        let answer = self.0.execute(request).await.map_err(|error| match error.kind() {
+            HttpErrorKind::Unknown => broken(error),
+            _ => error,
+        })?;
         if is_download {
             return Ok(answer);
         }
         let (head, body) = answer.into_parts();
-        let body = body.bytes().await.map_err(repeatable)?;
+        let body = body.bytes().await.map_err(broken)?;
         Ok(HttpResponse::from_parts(head, body.into()))
     }
 }
 
-/// A connection that broke may have brought the request to the server: it is repeated when that does no harm, which
-/// the caller knows and the kind of a broken connection asks for.
-fn repeatable(error: HttpError) -> HttpError {
+/// A connection that broke may have brought the request to the server: this kind is repeated when that does no harm.
+fn broken(error: HttpError) -> HttpError {
     match error.kind() {
-        HttpErrorKind::Unknown | HttpErrorKind::Decode | HttpErrorKind::Request => {
-            HttpError::new(HttpErrorKind::Interrupted, error)
-        }
-        _ => error,
+        HttpErrorKind::Timeout => error,
+        _ => HttpError::new(HttpErrorKind::Interrupted, error),
     }
 }
