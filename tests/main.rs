@@ -16,6 +16,7 @@ mod common;
 mod evaluate;
 mod examples;
 mod faults;
+mod job_files;
 mod kills;
 mod maintenance;
 mod output_table;

@@ -142,9 +142,20 @@ fn readme_table_of_settings_is_the_recipe() {
 #[test]
 fn help_names_every_command_that_the_readme_names() {
     let help = crate::common::succeed(["--help"]).stdout;
-    for command in
-        ["demo", "check", "train", "refresh", "segment", "evaluate", "sql", "show", "verify", "gc", "completions"]
-    {
+    for command in [
+        "demo",
+        "check",
+        "train",
+        "refresh",
+        "segment",
+        "evaluate",
+        "sql",
+        "show",
+        "verify",
+        "gc",
+        "run",
+        "completions",
+    ] {
         assert!(help.contains(&format!("\n  {command} ")), "{command}: {help}");
         assert!(read("README.md").contains(&format!("`{command}`")), "README.md lacks `{command}`");
     }

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::commit_args::CommitArgs;
 use crate::evaluate::EvaluateArgs;
 use crate::gc::GcArgs;
+use crate::run::RunArgs;
 use crate::segment_args::SegmentArgs;
 use crate::show::ShowArgs;
 use crate::verify::VerifyArgs;
@@ -75,6 +76,8 @@ pub(crate) enum Command {
     Segment(SegmentArgs),
     /// Measures how well segments predict what users do next.
     Evaluate(EvaluateArgs),
+    /// Runs the commands of a job file, as one scheduled job.
+    Run(RunArgs),
     /// Runs SQL with the functions of this project.
     Sql(SqlArgs),
     /// Shows the versions of a solution or an output.
@@ -93,7 +96,7 @@ pub(crate) enum Command {
 impl Command {
     /// Whether it has files to remove, or a commit to bring to its end, when a signal stops it.
     pub(crate) fn leaves_order(&self) -> bool {
-        matches!(self, Self::Train(_) | Self::Refresh(_) | Self::Segment(_))
+        matches!(self, Self::Train(_) | Self::Refresh(_) | Self::Segment(_) | Self::Run(_))
     }
 }
 

@@ -12,10 +12,13 @@ mod evaluate;
 mod evaluation_text;
 mod exit;
 mod gc;
+mod job_file;
+mod placeholders;
 mod print;
 mod progress;
 mod query;
 mod refresh;
+mod run;
 mod segment;
 mod segment_args;
 mod show;
@@ -35,7 +38,10 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return exit::usage(&error),
     };
-    progress::start_logging(&arguments.global);
+    // A job file may say how to log.
+    if !matches!(arguments.command, Command::Run(_)) {
+        progress::start_logging(&arguments.global);
+    }
     let threads = arguments.global.threads;
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if let Some(threads) = threads {
@@ -66,6 +72,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Evaluate(args) => evaluate::run(&global, args).await,
         Command::Sql(args) => sql::run(&global, args).await,
         Command::Show(args) => show::run(&global, args).await,
+        Command::Run(args) => run::run(&global, args).await,
         Command::Verify(args) => verify::run(args).await,
         Command::Gc(args) => gc::run(args).await,
         Command::Completions { shell } => {
