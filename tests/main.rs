@@ -26,5 +26,6 @@ mod refresh;
 mod signals;
 mod slt;
 mod sql_scripts;
+mod system_calls;
 mod tidy;
 mod user_filters;
