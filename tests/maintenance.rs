@@ -184,3 +184,50 @@ fn no_durable_is_said_in_the_commit() {
     let commit: serde_json::Value = serde_json::from_slice(&std::fs::read(commit).unwrap()).unwrap();
     assert_eq!(commit["durable"], false);
 }
+
+/// Telemetry stands beside the commit: what took how long, and what was used.
+#[test]
+fn metrics_of_a_run_are_beside_its_commit() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("out");
+    segments(&output, "COFFEE-01");
+    let file = files_below(&output).into_iter().find(|file| file.ends_with("metrics.json")).unwrap();
+    let metrics: serde_json::Value = serde_json::from_slice(&std::fs::read(output.join(file)).unwrap()).unwrap();
+    assert_eq!((&metrics["version"], &metrics["files"], &metrics["counts"]["ok"]), (&1.into(), &1.into(), &1.into()));
+    assert!(metrics["wall_seconds"].as_f64().unwrap() >= metrics["seconds"]["rank and write"].as_f64().unwrap());
+    assert!(metrics["peak_memory_bytes"].as_u64().unwrap() > 1 << 20, "{metrics}");
+}
+
+/// Replaces the users while they are ranked.
+struct Replaces {
+    users: PathBuf,
+    by: PathBuf,
+}
+
+impl item_affinity_job::Observer for Replaces {
+    fn stage(&self, stage: item_affinity_solution::Stage) {
+        if stage.name == "rank users" {
+            std::fs::rename(&self.by, &self.users).unwrap();
+        }
+    }
+}
+
+#[tokio::test]
+async fn p12_users_that_change_while_they_are_ranked_end_the_job() {
+    let folder = tempfile::tempdir().unwrap();
+    let (users, by) = (folder.path().join("users.parquet"), folder.path().join("other.parquet"));
+    for path in [&users, &by] {
+        std::fs::copy(crate::common::data("users.parquet"), path).unwrap();
+    }
+    let place = users.display().to_string();
+    let output = folder.path().join("out");
+    let items = item_affinity_job::ItemList::from_ids(["COFFEE-01"]);
+    let job = item_affinity_job::BatchSegmentJob::new(solution(), items)
+        .users(&place)
+        .output(&output.display().to_string())
+        .observer(std::sync::Arc::new(Replaces { users, by }));
+    let error = job.run().await.unwrap_err();
+    let expected = format!("ERR_INPUT_CHANGED: the object was replaced after it was listed; file={place}");
+    assert!(error.to_string().starts_with(&expected), "{error}");
+    assert!(files_below(&output).is_empty(), "{:?}", files_below(&output));
+}

@@ -144,3 +144,29 @@ fn p9_p11_the_same_job_eight_times_at_once_is_done_once() {
     assert_eq!(std::fs::read_dir(place.join("versions")).unwrap().count(), 1);
     assert_eq!(cli(["verify", "--solution", &place.display().to_string()]).code, 0);
 }
+
+/// P9: different jobs at one place: each is done, one after the other, none is lost and none is done twice.
+#[test]
+fn p9_eight_different_jobs_at_once_make_eight_versions() {
+    let folder = tempfile::tempdir().unwrap();
+    let interactions = folder.path().join("interactions.parquet");
+    small_interactions(&interactions);
+    let place = folder.path().join("solution");
+    let jobs = (0..8).map(|seed| {
+        let mut command = item_affinity();
+        command.args(["train", "--quiet", "--hidden-dimension", "32", "--iterations", "1", "--interactions"]);
+        command.arg(&interactions).arg("--solution").arg(&place).args(["--seed", &seed.to_string()]);
+        command.stdout(Stdio::piped()).spawn().unwrap()
+    });
+    let numbers = jobs.collect::<Vec<_>>().into_iter().map(|job| {
+        let output = job.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.strip_prefix("committed version ").unwrap().split(' ').next().unwrap().parse::<u64>().unwrap()
+    });
+    let mut numbers = numbers.collect::<Vec<_>>();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (1..=8).collect::<Vec<_>>());
+    let all = succeed(["verify", "--all", "--solution", &place.display().to_string()]);
+    assert!(all.stdout.contains("commits: 8, each made after the one before it"), "{all:?}");
+}

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use datafusion::execution::context::SessionContext;
 use item_affinity_datafusion::{
@@ -257,8 +257,10 @@ impl BatchSegmentJob {
             run.abandon().await;
             return Ok(SegmentReport::already_done(&output, &version, done));
         }
+        let begun = Instant::now();
         match self.write(&version, users.as_ref(), &run).await {
             Ok((body, mut report)) => {
+                run.note_seconds("rank and write", begun.elapsed().as_secs_f64());
                 let commit = run.commit(CommitBody { job_key, ..body }).await?;
                 self.publish_personalize_files(&versions, &commit).await?;
                 report.output = output.to_string();

@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{AsArray, RecordBatch};
+use datafusion::arrow::datatypes::{Field, Schema};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
-use item_affinity_datafusion::{CandidateCounts, ItemEntry, SegmentsRequest, segments_dataframe, session};
+use item_affinity_datafusion::{
+    CandidateCounts, ItemEntry, SEGMENT_SCHEMA, SegmentsRequest, segments_dataframe, session,
+};
 use item_affinity_solution::{SolutionVersion, Stage};
 use item_affinity_storage::{CommitBody, Run, SolutionPin};
 
@@ -127,6 +130,7 @@ impl BatchSegmentJob {
                 sha256: version.commit.sha256.clone(),
             }),
             inputs: users.map(JobUsers::pins).unwrap_or_default(),
+            schema: Some(columns(&SEGMENT_SCHEMA)),
             item_list_sha256: Some(self.item_list_sha256()),
             counts: counts.into_iter().map(|(name, count)| (name.to_owned(), count)).collect(),
             details,
@@ -223,6 +227,16 @@ impl BatchSegmentJob {
             Some((entry, record))
         })
     }
+}
+
+/// The columns of the data files, for readers of the commit.
+fn columns(schema: &Schema) -> serde_json::Value {
+    let column = |field: &Arc<Field>| {
+        serde_json::json!({
+            "name": field.name(), "type": field.data_type().to_string(), "nullable": field.is_nullable(),
+        })
+    };
+    schema.fields().iter().map(column).collect()
 }
 
 /// The items of a batch that is ordered by item, with the rows of each.

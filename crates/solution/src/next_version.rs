@@ -204,6 +204,7 @@ impl Job {
         let pinned = Pinned { interactions: inputs.clone(), ..pinned };
         let counts = counts.clone();
         seconds.read = clock.elapsed().as_secs_f64();
+        run.note_seconds("read", seconds.read);
 
         let clock = Instant::now();
         let (observer, threads, token) = (Arc::clone(&self.observer), pool(self.threads)?, stop.clone());
@@ -213,12 +214,14 @@ impl Job {
         });
         let computed = Arc::new(computing.await??);
         seconds.fit = clock.elapsed().as_secs_f64();
+        run.note_seconds("fit", seconds.fit);
 
         let clock = Instant::now();
         let watch = Watch { observer: self.observer.as_ref(), cancellation: &stop };
         write(run, &computed, &watch).await?;
         watch.check()?;
         seconds.write = clock.elapsed().as_secs_f64();
+        run.note_seconds("write", seconds.write);
         let body = commit_body(key(&pinned)?, &pinned, &counts, &computed.card, computed.changes.as_ref())?;
         let (model, changes) = (computed.card.clone(), computed.changes);
         Ok(Done { body, data: report, model, changes, seconds })

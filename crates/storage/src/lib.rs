@@ -28,7 +28,8 @@
 //!
 //! ```text
 //! _item_affinity/commits/00000000000000000007.json   makes version 7 visible
-//! _item_affinity/runs/<run_id>/intent.json           written first
+//! _item_affinity/runs/<run_id>/intent.json           written first, the lease of the run
+//! _item_affinity/runs/<run_id>/metrics.json          how long it took and what it used
 //! _item_affinity/latest.json                         a hint that nobody trusts
 //! versions/<run_id>/…  or  data/run=<run_id>/…       files of a version, complete before its commit
 //! ```
@@ -69,6 +70,7 @@ mod listing;
 mod local_walk;
 mod location;
 mod manifest;
+mod metrics;
 mod new_file;
 mod parquet_fault;
 mod parquet_input;

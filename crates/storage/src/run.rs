@@ -1,6 +1,6 @@
 //! A run: files that nobody sees until they are committed as one version.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -11,6 +11,7 @@ use crate::commit::{OURS, Versions};
 use crate::durable::Put;
 use crate::lease::{Lease, intent_name};
 use crate::manifest::{check_name, sha256};
+use crate::metrics::Metrics;
 use crate::{Artifact, Commit, CommitBody, Error, FileEntry, FileWriter, Result, publish};
 
 /// Garbage collection may remove the files of a run without a commit after this time, so it may not commit any more.
@@ -33,6 +34,7 @@ pub struct Run {
     pub(crate) started: i64,
     lease: Lease,
     clock: Instant,
+    seconds: Mutex<BTreeMap<&'static str, f64>>,
 }
 
 /// The files of a run.
@@ -67,6 +69,7 @@ impl Run {
             files: Arc::default(),
             started,
             clock: Instant::now(),
+            seconds: Mutex::default(),
             versions: versions.clone(),
         };
         run.probe().await?;
@@ -175,6 +178,11 @@ impl Run {
         fault.map_or(Ok(()), Err)
     }
 
+    /// Notes how long a phase of the job took, for `metrics.json` beside the commit.
+    pub fn note_seconds(&self, phase: &'static str, seconds: f64) {
+        self.seconds.lock().unwrap_or_else(PoisonError::into_inner).insert(phase, seconds);
+    }
+
     fn artifact(&self) -> Artifact {
         self.versions.artifact
     }
@@ -215,7 +223,7 @@ impl Run {
     /// # Errors
     /// As [`put`](Self::put).
     pub async fn put_internal(&self, name: &str, bytes: Bytes, rows: Option<u64>) -> Result<FileEntry> {
-        if matches!(name, "intent.json" | "probe") {
+        if matches!(name, "intent.json" | "probe" | "metrics.json") {
             return Err(Error::Name { reason: "this name is taken by the protocol", name: name.to_owned() });
         }
         let path = self.reserve(name, self.internal(name))?;
@@ -327,7 +335,13 @@ impl Run {
         });
         let success = folder.replace(&self.data("_SUCCESS"), success.to_string().into()).await;
         let latest = folder.replace(&format!("{OURS}/latest.json"), latest.to_string().into()).await;
-        for error in [success, latest].into_iter().filter_map(Result::err) {
+        let seconds = self.seconds.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let metrics = Metrics::new(commit, self.clock.elapsed().as_secs_f64(), seconds);
+        let metrics = match serde_json::to_vec(&metrics) {
+            Ok(bytes) => folder.replace(&self.internal("metrics.json"), bytes.into()).await,
+            Err(_) => Ok(()),
+        };
+        for error in [success, latest, metrics].into_iter().filter_map(Result::err) {
             tracing::warn!(%error, "the version is committed, but a hint for other programs was not written");
         }
     }

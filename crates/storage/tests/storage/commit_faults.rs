@@ -207,6 +207,75 @@ async fn eleven_lost_races_in_a_row_are_a_conflict() {
     assert_eq!(won.commit("a").await.1.unwrap().version, 11);
 }
 
+/// P10: whatever series of answers comes, a verdict is what stands there.
+#[tokio::test(start_paused = true)]
+async fn p10_no_series_of_answers_leads_to_a_wrong_verdict() {
+    use rand::{RngExt, SeedableRng};
+    const SEEDS: u64 = 400;
+    let first: u64 = rand::random_range(0..1 << 40);
+    let other = others_commit("other").await;
+    let same = others_commit("a").await;
+    let (mut ours, mut others, mut unknown, mut failed, mut faults) = (0, 0, 0, 0, 0);
+    for seed in first..first + SEEDS {
+        let mut random = rand::rngs::StdRng::seed_from_u64(seed);
+        let kinds = [
+            Fault::None,
+            Fault::ApplyThenError,
+            Fault::ErrorWithoutApply,
+            Fault::ExistsForOurOwn,
+            Fault::ExistsButNothing,
+            Fault::ErrorThenLateApply,
+            Fault::Other(other.clone()),
+            Fault::Other(same.clone()),
+        ];
+        let commit_puts: std::collections::VecDeque<Fault> =
+            (0..random.random_range(0..14)).map(|_| kinds[random.random_range(0..kinds.len())].clone()).collect();
+        faults += commit_puts.len();
+        let failing_gets = random.random_range(0..14);
+        let scene = scene(Plan { commit_puts, failing_gets, ..Plan::default() });
+        let (id, verdict) = scene.commit("a").await;
+        let told = format!("seed {seed}: {verdict:?}");
+        let (late, gets) = {
+            let mut plan = scene.store.plan.lock().unwrap();
+            plan.failing_gets = 0;
+            (plan.late.is_some(), plan.puts_seen)
+        };
+        assert!(gets <= 12, "{told}");
+        let mut found = Vec::new();
+        for number in scene.versions.numbers().await.unwrap() {
+            // Two copies of one commit of another run are the doing of this test.
+            if let Ok(commit) = scene.versions.read(number).await {
+                found.push(commit);
+            }
+        }
+        let times = found.iter().filter(|commit| commit.run_id == id).count();
+        match verdict {
+            Ok(commit) if commit.run_id == id => {
+                assert!(times == 1 && !late, "{told}");
+                assert!(scene.versions.read_file(&commit.files[0]).await.is_ok(), "{told}");
+                ours += 1;
+            }
+            Ok(commit) => {
+                assert!(times == 0 && commit.body.job_key == "a", "{told}");
+                others += 1;
+            }
+            Err(Error::CommitUnknown { .. }) => {
+                assert_eq!(scene.data_files().await, 1, "{told}");
+                unknown += 1;
+            }
+            Err(_) => {
+                assert!(times == 0 && !late, "{told}");
+                failed += 1;
+            }
+        }
+    }
+    println!(
+        "commit answers: {SEEDS} seeds from {first} on, {faults} answers: {ours} ours, {others} done by another run, \
+         {unknown} unknown, {failed} failed, 0 wrong verdicts"
+    );
+    assert!(ours > 100 && others > 20);
+}
+
 #[tokio::test(start_paused = true)]
 async fn foreign_object_at_our_number_is_an_error_and_stays() {
     let scene = puts(&[Fault::Other(Bytes::from_static(b"not json"))]);

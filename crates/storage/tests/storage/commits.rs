@@ -163,6 +163,7 @@ async fn layout_is_the_documented_one(place: Place) {
         "_item_affinity/commits/00000000000000000001.json".to_owned(),
         "_item_affinity/latest.json".to_owned(),
         format!("_item_affinity/runs/{id}/intent.json"),
+        format!("_item_affinity/runs/{id}/metrics.json"),
         format!("data/run={id}/_SUCCESS"),
         format!("data/run={id}/part-00000"),
     ];
@@ -466,7 +467,7 @@ async fn local_files_are_private_and_no_temporary_file_stays() {
             }
         }
     }
-    assert_eq!(files, 5);
+    assert_eq!(files, 6);
 }
 
 #[tokio::test]
