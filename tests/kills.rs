@@ -293,7 +293,7 @@ fn p1_p2_kill_9_on_s3_leaves_the_old_version_or_the_new_one() {
         ground(
             "train on S3",
             Artifact::SolutionVersion,
-            "trained",
+            "kills/trained",
             train(&interactions),
             variants("--seed", ["1", "2"]),
             share(0.15),
@@ -301,7 +301,7 @@ fn p1_p2_kill_9_on_s3_leaves_the_old_version_or_the_new_one() {
         ground(
             "segment on S3",
             Artifact::Segments,
-            "segments",
+            "kills/segments",
             segment(&solution(folder.path(), &interactions)),
             variants("--num-results", ["5", "7"]),
             share(0.15),

@@ -40,11 +40,11 @@ async fn lost_run(versions: &Versions) -> String {
 }
 
 fn uncommitted(found: &Collection) -> Vec<&str> {
-    let of = |reason| match reason {
-        &Reason::Uncommitted { ref run_id, .. } => Some(run_id.as_str()),
+    let runs = found.collected.iter().filter_map(|group| match &group.reason {
+        Reason::Uncommitted { run_id, .. } => Some(run_id.as_str()),
         _ => None,
-    };
-    found.collected.iter().filter_map(|group| of(&group.reason)).collect()
+    });
+    runs.collect()
 }
 
 #[tokio::test(start_paused = true)]
