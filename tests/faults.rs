@@ -12,6 +12,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use crate::common::{Asked, Ended, Fault, Kept, MiniS3, fingerprint, item_affinity, run, small_interactions, solution};
+use crate::limits::many_users;
 
 /// Seeds of the sweep; `ITEM_AFFINITY_FAULT_SEEDS` asks for more.
 const SEEDS: usize = 100;
@@ -330,6 +331,46 @@ fn p27_a_dead_endpoint_ends_a_job_with_5_within_the_time_for_retries() {
     }
 }
 
+/// P7, P15: SIGTERM in the middle of an upload of several parts.
+#[test]
+fn p15_terminate_aborts_the_upload_that_is_under_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("items.json");
+    let lines = (0..60).map(|n| format!("{{\"itemId\": \"item-{n:02}\"}}\n")).collect::<String>();
+    std::fs::write(&list, lines).unwrap();
+    // Parts are never confirmed.
+    let server = MiniS3::start(|asked, _| match asked.query.contains_key("partNumber") {
+        true => Fault::Silence,
+        false => Fault::None,
+    });
+    let mut command = item_affinity();
+    command.envs(server.environment()).args([
+        "segment",
+        "--quiet",
+        "--format",
+        "json-lines",
+        "--solution",
+        many_users(),
+    ]);
+    command.args(["--items", &list.display().to_string(), "--num-results", "40000", "--output", "s3://lake/out"]);
+    let mut child = command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let begun = Instant::now();
+    while server.with(|kept| kept.open_uploads()) == 0 {
+        if let Some(status) = child.try_wait().unwrap() {
+            panic!("ended before an upload: {status}");
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60));
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let begun = Instant::now();
+    assert!(std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(143));
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert_eq!(server.with(|kept| kept.open_uploads()), 0);
+    let left = server.with(|kept| kept.objects.keys().cloned().collect::<Vec<_>>());
+    assert!(left.is_empty(), "{left:?}");
+}
+
 #[test]
 fn p12_an_object_that_is_swapped_between_two_reads_is_an_error_and_no_blend() {
     let data = interactions();
@@ -435,7 +476,6 @@ fn p7_uploads_are_aborted_when_a_job_fails_or_is_dropped() {
         }
         drop(writer);
         run.abandon().await;
-        tokio::time::sleep(Duration::from_millis(500)).await;
         assert_eq!(server.with(|kept| kept.open_uploads()), 0);
 
         // A part is refused.
@@ -452,7 +492,6 @@ fn p7_uploads_are_aborted_when_a_job_fails_or_is_dropped() {
         let finished = writer.finish(None).await;
         assert!(failed || finished.is_err());
         run.abandon().await;
-        tokio::time::sleep(Duration::from_millis(500)).await;
         assert_eq!(server.with(|kept| kept.open_uploads()), 0);
     });
 }

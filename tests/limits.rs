@@ -14,7 +14,7 @@ const USERS: i64 = 40_000;
 const ITEMS: i64 = 60;
 
 /// A solution of many users, trained once.
-fn many_users() -> &'static str {
+pub(crate) fn many_users() -> &'static str {
     static TRAINED: LazyLock<(tempfile::TempDir, String)> = LazyLock::new(|| {
         let folder = tempfile::tempdir().unwrap();
         let interactions = folder.path().join("interactions.parquet");

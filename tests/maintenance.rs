@@ -231,3 +231,38 @@ async fn p12_users_that_change_while_they_are_ranked_end_the_job() {
     assert!(error.to_string().starts_with(&expected), "{error}");
     assert!(files_below(&output).is_empty(), "{:?}", files_below(&output));
 }
+
+/// P1: a job that was killed between its commit and the files of fixed names is completed by the same command.
+#[test]
+fn p1_files_of_fixed_names_are_made_again_after_a_kill() {
+    let folder = tempfile::tempdir().unwrap();
+    let list = folder.path().join("q.json");
+    std::fs::write(&list, "{\"itemId\": \"COFFEE-01\"}\n").unwrap();
+    let output = folder.path().join("out");
+    let (items, place) = (list.display().to_string(), output.display().to_string());
+    let job = |results: &str| {
+        let arguments = ["segment", "--quiet", "--format", "json-lines", "--solution", solution(), "--items", &items];
+        succeed(arguments.iter().copied().chain(["--output", &place, "--num-results", results])).stdout
+    };
+    let (named, check) = (output.join("q.json.out"), output.join("_CHECK"));
+    job("3");
+    let older = std::fs::read(&named).unwrap();
+    job("2");
+    let whole = std::fs::read(&named).unwrap();
+    let modified = || named.metadata().unwrap().modified().unwrap();
+    let before = modified();
+    assert!(job("2").contains("already done as version 2"));
+    assert_eq!(modified(), before, "a rerun writes nothing");
+    for left in [None, Some(older)] {
+        std::fs::remove_file(&named).unwrap();
+        std::fs::remove_file(&check).unwrap();
+        if let Some(left) = left {
+            std::fs::write(&named, left).unwrap();
+        }
+        assert!(job("2").contains("already done as version 2"));
+        assert!(std::fs::read(&named).unwrap() == whole && check.exists());
+    }
+    std::fs::remove_file(&check).unwrap();
+    job("2");
+    assert!(check.exists());
+}

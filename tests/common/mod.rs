@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 pub(crate) use mini_s3::{Asked, Fault, Kept, MiniS3};
 pub(crate) use s3::S3Server;
-pub(crate) use small_data::{fingerprint, small_interactions};
+pub(crate) use small_data::{fewer_interactions, fingerprint, small_interactions};
 
 /// The built-in data set, as the demo trains on it.
 pub(crate) fn data(name: &str) -> String {

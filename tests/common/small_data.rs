@@ -1,5 +1,6 @@
 //! Data that train in a fraction of a second, and what a version holds, whoever made it.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -9,7 +10,15 @@ use item_affinity_storage::Commit;
 
 /// 1,200 interactions of 60 users with 30 items, in two groups that like every second item.
 pub(crate) fn small_interactions(path: &Path) {
-    let rows = 0..1_200_i64;
+    write(path, 0..1_200);
+}
+
+/// The newest 1,100 of them.
+pub(crate) fn fewer_interactions(path: &Path) {
+    write(path, 100..1_200);
+}
+
+fn write(path: &Path, rows: Range<i64>) {
     let item = |n: i64| (n * 7 + n / 60 * 11) % 15 * 2 + n % 2;
     let columns: [(&str, ArrayRef); 3] = [
         ("user_id", Arc::new(StringArray::from_iter_values(rows.clone().map(|n| format!("user-{:02}", n % 60))))),

@@ -246,6 +246,7 @@ impl BatchSegmentJob {
         let job_key = self.job_key(&version, users.as_ref());
         let newest = versions.latest().await?;
         if let Some(done) = self.already_done(&versions, newest.as_ref(), &job_key).await? {
+            self.publish_personalize_files(&versions, done).await?;
             return Ok(SegmentReport::already_done(&output, &version, done));
         }
         let run = versions.begin_alone(self.lock_timeout, &|text| self.observer.note(text)).await?;
@@ -255,6 +256,7 @@ impl BatchSegmentJob {
         {
             // The run that this one waited for has done the same.
             run.abandon().await;
+            self.publish_personalize_files(&versions, done).await?;
             return Ok(SegmentReport::already_done(&output, &version, done));
         }
         let begun = Instant::now();
@@ -280,8 +282,13 @@ impl BatchSegmentJob {
         let OutputFormat::JsonLines { input_name, .. } = &self.format else { return Ok(()) };
         let name = format!("{input_name}.out");
         if let Some(entry) = commit.files.iter().find(|f| f.path.ends_with(&format!("/{name}"))) {
-            versions.copy_out(entry, &name).await?;
-            versions.mark("_CHECK").await?;
+            // A job that was killed after its commit leaves this to the next run; one that did it leaves nothing to do.
+            if !versions.is_copied_out(entry, &name).await? {
+                versions.copy_out(entry, &name).await?;
+                versions.mark("_CHECK").await?;
+            } else if !versions.is_marked("_CHECK").await? {
+                versions.mark("_CHECK").await?;
+            }
         }
         Ok(())
     }

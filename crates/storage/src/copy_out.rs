@@ -4,7 +4,7 @@ use bytes::Bytes;
 use object_store::ObjectStoreExt;
 
 use crate::store_error::store_error;
-use crate::{FileEntry, Result, Versions};
+use crate::{Error, FileEntry, Result, Versions};
 
 impl Versions {
     /// Copies a committed file to a fixed name below the location, and so replaces what an earlier version left there.
@@ -20,6 +20,27 @@ impl Versions {
         let copied = store.copy(&from, &to).await;
         copied.map_err(|error| store_error("COPY", &self.folder.shown(name), error))?;
         self.folder.sync(vec![name.to_owned()]).await
+    }
+
+    /// Whether the file of this name is such a copy, byte by byte: a job may be killed between its commit and the copy.
+    ///
+    /// # Errors
+    /// When the name leaves the location; what the store answered.
+    pub async fn is_copied_out(&self, entry: &FileEntry, name: &str) -> Result<bool> {
+        let copy = FileEntry { path: name.to_owned(), ..entry.clone() };
+        match self.verify_file(&copy).await {
+            Ok(()) => Ok(true),
+            Err(Error::Damaged { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a marker is there.
+    ///
+    /// # Errors
+    /// When the name leaves the location; what the store answered.
+    pub async fn is_marked(&self, name: &str) -> Result<bool> {
+        Ok(self.folder.size(name).await?.is_some())
     }
 
     /// Writes a small marker under a fixed name, such as Amazon Personalize's empty `_CHECK`.

@@ -146,7 +146,8 @@ impl Drop for FileWriter {
             Some(Sink::Remote(mut writer)) => {
                 // Without a runtime nothing can be sent; a lifecycle rule of the bucket removes the parts then.
                 if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-                    runtime.spawn(async move { writer.abort().await });
+                    let abort = runtime.spawn(async move { writer.abort().await });
+                    Files::add_abort(&self.files, abort);
                 }
             }
         }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
+use tokio::task::JoinHandle;
 
 use crate::commit::{OURS, Versions};
 use crate::durable::Put;
@@ -44,11 +45,17 @@ pub(crate) struct Files {
     names: BTreeSet<String>,
     /// Those that are complete.
     entries: Vec<FileEntry>,
+    /// Ends of uploads that were given up, under way.
+    aborts: Vec<JoinHandle<()>>,
 }
 
 impl Files {
     pub(crate) fn add(files: &Mutex<Self>, entry: FileEntry) {
         files.lock().unwrap_or_else(PoisonError::into_inner).entries.push(entry);
+    }
+
+    pub(crate) fn add_abort(files: &Mutex<Self>, abort: JoinHandle<()>) {
+        files.lock().unwrap_or_else(PoisonError::into_inner).aborts.push(abort);
     }
 }
 
@@ -92,6 +99,7 @@ impl Run {
         let mut run = Self::prepare(versions).await?;
         let begun = tokio::time::Instant::now();
         let mut said = false;
+        let mut looks = 0_u32;
         loop {
             run.lease.take().await?;
             let clock = run.lease.clock().await?;
@@ -119,7 +127,10 @@ impl Run {
                         cure: "run the job again when it has ended, or give a longer --lock-timeout".to_owned(),
                     });
                 }
-                let pause = Duration::from_millis(rand::random_range(100..=400)).min(patience);
+                looks += 1;
+                let longest = 2_000.min(100_u64 << looks.min(6));
+                let pause = Duration::from_millis(rand::random_range(longest / 2..=longest));
+                let pause = pause.min(patience.saturating_sub(begun.elapsed()));
                 tokio::select! {
                     () = run.versions.cancellation.cancelled() => {
                         return Err(Error::Cancelled(run.versions.location().to_string()));
@@ -352,10 +363,14 @@ impl Run {
     }
 
     async fn remove_files(&mut self) {
-        let names: Vec<String> = {
-            let files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
-            files.names.iter().cloned().collect()
+        let (names, aborts) = {
+            let mut files = self.files.lock().unwrap_or_else(PoisonError::into_inner);
+            (files.names.iter().cloned().collect::<Vec<_>>(), std::mem::take(&mut files.aborts))
         };
+        // The process may end right after this.
+        for abort in aborts {
+            let _ = abort.await;
+        }
         self.versions.folder.remove(names).await;
         self.lease.withdraw().await;
     }

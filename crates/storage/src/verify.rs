@@ -95,7 +95,7 @@ impl Versions {
     }
 
     /// Compares one file with its size and SHA-256 without holding it.
-    async fn verify_file(&self, entry: &FileEntry) -> Result<()> {
+    pub(crate) async fn verify_file(&self, entry: &FileEntry) -> Result<()> {
         self.check_file(entry).await?;
         let (bytes, found) = match self.folder.disk.clone() {
             Some(disk) => {

@@ -79,7 +79,7 @@ async fn p13_lease_of_a_dead_job_expires_by_the_time_of_the_store() {
         note(&store, 60).await;
         let begun = tokio::time::Instant::now();
         let run = alone(&versions, 600).await.unwrap();
-        assert!((59..63).contains(&begun.elapsed().as_secs()), "{off:?} {:?}", begun.elapsed());
+        assert!((59..66).contains(&begun.elapsed().as_secs()), "{off:?} {:?}", begun.elapsed());
         run.abandon().await;
         assert_eq!(alone(&versions, 0).await.unwrap().commit(CommitBody::default()).await.unwrap().version, 1);
     }
