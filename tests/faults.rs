@@ -302,6 +302,13 @@ fn p27_a_dead_endpoint_ends_a_job_with_5_within_the_time_for_retries() {
         ("503 for ever", Fault::Status(503, "SlowDown")),
         ("resets for ever", Fault::ResetBefore),
     ];
+    // On the command line as in the environment.
+    let option = MiniS3::start(|_, _| Fault::Status(503, "SlowDown"));
+    let begun = Instant::now();
+    let arguments = ["verify", "--output", "s3://lake/out", "--retry-timeout", "1s"];
+    let short_option = with_server(&option, &[], &arguments);
+    assert_eq!(short_option.code, 5, "{short_option:?}");
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     let mut told = Vec::new();
     std::thread::scope(|scope| {
         let jobs = dead.map(|(name, fault)| {
@@ -417,6 +424,39 @@ fn p29_a_prefix_of_2500_keys_with_foreign_files_is_read_once_each() {
     paths.dedup();
     assert_eq!(paths.len(), 2_500);
     assert_eq!(server.requests(), 3, "three pages");
+}
+
+/// P9: of those who want one number exactly one gets it, and nobody is lost, also when answers are.
+#[test]
+fn p9_eight_tasks_that_commit_at_once_make_eight_versions() {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
+    let first = first_seed();
+    for seed in first..first + 5 {
+        let server = MiniS3::start(at_random(seed));
+        let stores = server.stores(&QUICK);
+        let versions = Versions::new(&stores, Location::parse("s3://lake/out").unwrap(), Artifact::Segments).unwrap();
+        let commits = runtime.block_on(async {
+            let jobs = (0..8).map(|job| {
+                let versions = versions.clone();
+                tokio::spawn(async move {
+                    let run = versions.begin().await.unwrap();
+                    run.put("part", Bytes::from(job.to_string()), None).await.unwrap();
+                    run.commit(CommitBody { job_key: job.to_string(), ..CommitBody::default() }).await.unwrap()
+                })
+            });
+            let mut commits = Vec::new();
+            for job in jobs.collect::<Vec<_>>() {
+                commits.push(job.await.unwrap());
+            }
+            server.heal();
+            assert!(versions.verify(None, true).await.unwrap().faults.is_empty(), "seed {seed}");
+            commits
+        });
+        let mut numbers: Vec<u64> = commits.iter().map(|commit| commit.version).collect();
+        numbers.sort_unstable();
+        assert_eq!(numbers, (1..=8).collect::<Vec<_>>(), "seed {seed}");
+    }
+    println!("races: 5 seeds from {first} on × 8 tasks: 40 winners of 40 versions, 0 lost runs");
 }
 
 /// Files of several parts, whose upload may fail in more ways than one request can.

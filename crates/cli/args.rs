@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::styling::Styles;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -9,7 +10,7 @@ use item_affinity_ingest::{ColumnMapping, TimestampUnit};
 use item_affinity_model::ItemAffinity;
 use tokio_util::sync::CancellationToken;
 
-use crate::commit_args::CommitArgs;
+use crate::commit_args::{CommitArgs, parse_duration};
 use crate::evaluate::EvaluateArgs;
 use crate::gc::GcArgs;
 use crate::run::RunArgs;
@@ -47,6 +48,9 @@ pub(crate) struct Global {
     /// Threads to compute with; all cores unless said.
     #[arg(long, global = true)]
     pub(crate) threads: Option<NonZeroUsize>,
+    /// How long a request to a store is retried before the command ends with 5; 3m unless said.
+    #[arg(long, global = true, value_name = "DURATION", value_parser = parse_duration)]
+    pub(crate) retry_timeout: Option<Duration>,
     /// Cancelled by SIGINT and SIGTERM.
     #[arg(skip)]
     pub(crate) stop: CancellationToken,
@@ -94,9 +98,9 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// Whether it has files to remove, or a commit to bring to its end, when a signal stops it.
+    /// Whether it has something to bring to its end, such as a commit or the removal of its files, when a signal stops it.
     pub(crate) fn leaves_order(&self) -> bool {
-        matches!(self, Self::Train(_) | Self::Refresh(_) | Self::Segment(_) | Self::Run(_))
+        matches!(self, Self::Train(_) | Self::Refresh(_) | Self::Segment(_) | Self::Evaluate(_) | Self::Run(_))
     }
 }
 

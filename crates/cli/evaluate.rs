@@ -75,6 +75,7 @@ pub(crate) async fn run(global: &Global, args: EvaluateArgs) -> Result<ExitCode,
         .threads(global.threads.map(std::num::NonZeroUsize::get))
         .observer(Arc::clone(&progress) as Arc<dyn Observer>)
         .stores(stores.clone())
+        .cancellation(global.stop.clone())
         .run()
         .await?;
     progress.end_stage();

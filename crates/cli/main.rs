@@ -42,6 +42,9 @@ fn main() -> ExitCode {
     if !matches!(arguments.command, Command::Run(_)) {
         progress::start_logging(&arguments.global);
     }
+    if let Some(timeout) = arguments.global.retry_timeout {
+        item_affinity_storage::Stores::retry_for(timeout);
+    }
     let threads = arguments.global.threads;
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if let Some(threads) = threads {

@@ -42,6 +42,12 @@ impl Stores {
         Self(Arc::new(Inner { built: Mutex::default(), network: true, settings: None }))
     }
 
+    /// Sets the total time for which stores of this process retry a request, where `ITEM_AFFINITY_RETRY_TIMEOUT` does not
+    /// say it. The first call counts.
+    pub fn retry_for(timeout: Duration) {
+        s3::RETRY_FOR.get_or_init(|| timeout);
+    }
+
     /// Stores configured by these settings, by the names that [`from_env`](Self::from_env) gives, and by nothing else.
     #[must_use]
     pub fn with_settings<N: Into<String>, V: Into<String>>(settings: impl IntoIterator<Item = (N, V)>) -> Self {

@@ -1,7 +1,7 @@
 //! S3 stores from the environment: credentials, endpoint, timeouts and retries.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -15,6 +15,9 @@ use crate::whole_answers::WholeAnswers;
 use crate::{Error, Result};
 
 const RETRY_TIMEOUT: &str = "ITEM_AFFINITY_RETRY_TIMEOUT";
+
+/// What a process was told, once, instead of the three minutes.
+pub(crate) static RETRY_FOR: OnceLock<Duration> = OnceLock::new();
 
 /// How long credentials may take in all; a machine without any must find out quickly.
 const CREDENTIAL_TIMEOUT: Duration = Duration::from_secs(8);
@@ -44,7 +47,8 @@ pub(crate) fn retry_timeout(settings: Option<&Settings>) -> Result<Duration> {
         None => std::env::var(RETRY_TIMEOUT).ok(),
         Some(settings) => settings.get(RETRY_TIMEOUT).cloned(),
     };
-    text.map_or(Ok(Duration::from_secs(180)), |text| parse_retry_timeout(&text))
+    let default = RETRY_FOR.get().copied().unwrap_or(Duration::from_secs(180));
+    text.map_or(Ok(default), |text| parse_retry_timeout(&text))
 }
 
 fn parse_retry_timeout(text: &str) -> Result<Duration> {
