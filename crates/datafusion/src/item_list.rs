@@ -4,7 +4,9 @@ use std::fmt;
 
 use datafusion::error::{DataFusionError, Result};
 use futures::TryStreamExt;
-use item_affinity_storage::{InputFile, Location, Stores, list_parquet, open_parquet, read_small};
+use item_affinity_storage::{
+    Error as StorageError, FileKind, InputFile, Location, Stores, list_files, list_parquet, open_parquet, read_small,
+};
 use serde_json::Value;
 
 use crate::error::from_storage;
@@ -12,6 +14,8 @@ use crate::items_argument::id_texts;
 
 /// Bytes of one line at most.
 const MAX_LINE: usize = 1 << 20;
+/// Brackets inside brackets; an item with its filter values needs two.
+const MAX_DEPTH: usize = 32;
 /// Bytes of a JSON Lines or CSV file at most; 64 MiB are over a million items.
 const MAX_FILE: u64 = 64 << 20;
 
@@ -20,6 +24,15 @@ const MAX_FILE: u64 = 64 << 20;
 pub struct ItemList {
     /// One entry for each line, row or given id; duplicates are kept.
     pub entries: Vec<ItemEntry>,
+}
+
+/// One input file of a job: its output is named after it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ItemFile {
+    /// File name without folders.
+    pub name: String,
+    /// What it asks for.
+    pub list: ItemList,
 }
 
 /// One asked item.
@@ -63,9 +76,49 @@ impl ItemList {
     ///
     /// # Errors   storage errors; a plan error that names the file, what was found and what is accepted
     pub async fn read(stores: &Stores, location: &Location) -> Result<Self> {
-        let name = location.path().filename().unwrap_or_default().to_ascii_lowercase();
-        let by_name = [".parquet", ".parq", ".pq"].iter().any(|end| name.ends_with(end));
-        if by_name || location.is_prefix() {
+        let files = Self::read_files(stores, location).await?;
+        Ok(Self { entries: files.into_iter().flat_map(|file| file.list.entries).collect() })
+    }
+
+    /// Reads one list, or all `.json`, `.jsonl` and `.ndjson` files of a folder, a glob or a prefix of names in an object
+    /// store, as Amazon Personalize reads them. A folder without such files holds one list as Parquet.
+    ///
+    /// # Errors   as [`ItemList::read`]; a plan error for two files of one name, since outputs are named after them
+    pub async fn read_files(stores: &Stores, location: &Location) -> Result<Vec<ItemFile>> {
+        let alone = |list| vec![ItemFile { name: file_name(location), list }];
+        let listing = match list_files(stores, location, FileKind::JSON).await {
+            Ok(listing) => listing,
+            Err(StorageError::NoInput { .. }) => match of_prefix(location) {
+                // A prefix is the first part of names, not a folder.
+                Some(names) if !is_parquet(&file_name(location)) => {
+                    match list_files(stores, &names, FileKind::JSON).await {
+                        Ok(listing) => listing,
+                        Err(_) => return Ok(alone(read_parquet(stores, location).await?)),
+                    }
+                }
+                _ => return Ok(alone(read_parquet(stores, location).await?)),
+            },
+            // The file itself is looked at below, whose messages say more of a list.
+            Err(StorageError::Parquet { file, .. }) if file == location.to_string() => {
+                return Ok(alone(Self::read_one(stores, location).await?));
+            }
+            Err(error) => return Err(from_storage(error)),
+        };
+        let mut files = Vec::with_capacity(listing.files.len());
+        for file in &listing.files {
+            let name = file_name(&file.location);
+            if files.iter().any(|other: &ItemFile| other.name == name) {
+                let cure = "two files have this name, and outputs are named after their inputs; rename one of them";
+                return Err(plan(&file.location, cure));
+            }
+            files.push(ItemFile { name, list: Self::read_one(stores, &file.location).await? });
+        }
+        Ok(files)
+    }
+
+    async fn read_one(stores: &Stores, location: &Location) -> Result<Self> {
+        let name = file_name(location).to_ascii_lowercase();
+        if is_parquet(&name) {
             return read_parquet(stores, location).await;
         }
         let bytes = read_small(stores, location, MAX_FILE).await.map_err(from_storage)?;
@@ -88,6 +141,23 @@ impl ItemList {
             _ => csv_rows(text).map_err(|found| plan(location, &found)),
         }
     }
+}
+
+fn file_name(location: &Location) -> String {
+    location.path().filename().unwrap_or("items.json").to_owned()
+}
+
+fn is_parquet(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    [".parquet", ".parq", ".pq"].iter().any(|end| name.ends_with(end))
+}
+
+/// All names that begin with this location, where names are no paths of a disk.
+fn of_prefix(location: &Location) -> Option<Location> {
+    if location.is_local() || location.is_prefix() {
+        return None;
+    }
+    Location::parse(&format!("{location}*")).ok()
 }
 
 fn plan(location: &Location, what: &str) -> DataFusionError {
@@ -119,7 +189,12 @@ fn json_line(number: u64, line: &str) -> (std::result::Result<String, ItemError>
     if line.len() > MAX_LINE {
         return (invalid(format!("longer than 1 MiB; line={number}; write one item a line")), None);
     }
-    // serde_json stops at 128 levels of nesting by itself.
+    let shape = Shape::of(line);
+    if shape.depth > MAX_DEPTH {
+        let message =
+            format!("more than {MAX_DEPTH} brackets inside each other; line={number}; write {{\"itemId\": \"…\"}}");
+        return (invalid(message), None);
+    }
     let value = match serde_json::from_str::<Value>(line) {
         Ok(value) => value,
         Err(e) => {
@@ -127,6 +202,10 @@ fn json_line(number: u64, line: &str) -> (std::result::Result<String, ItemError>
             return (invalid(message), None);
         }
     };
+    if shape.item_ids > 1 {
+        // A reader would take the last one, a person means the first.
+        return (invalid(format!("itemId comes {} times; line={number}; write one item a line", shape.item_ids)), None);
+    }
     let missing = |message: String| Err(ItemError { code: "ITEM_ID_MISSING", message });
     let item = match value.get("itemId") {
         Some(Value::String(id)) if !id.trim().is_empty() => Ok(id.clone()),
@@ -136,9 +215,54 @@ fn json_line(number: u64, line: &str) -> (std::result::Result<String, ItemError>
         None if value.get("userId").is_some() => missing(format!(
             "userId found, but segments are asked for by item; line={number}; write {{\"itemId\": \"…\"}}"
         )),
-        None => missing(format!("no itemId; line={number}; write {{\"itemId\": \"…\"}}")),
+        None => {
+            let other = value.as_object().and_then(|o| o.keys().find(|key| key.eq_ignore_ascii_case("itemId")));
+            let found = if other.is_some() { ", only in another case" } else { "" };
+            missing(format!("no itemId{found}; line={number}; write {{\"itemId\": \"…\"}}"))
+        }
     };
     (item, Some(value))
+}
+
+/// What a line of JSON looks like before it is parsed: neither depth nor keys are left to the parser.
+struct Shape {
+    /// Brackets inside each other.
+    depth: usize,
+    /// Keys `itemId` of the outermost object.
+    item_ids: usize,
+}
+
+impl Shape {
+    fn of(line: &str) -> Self {
+        let mut shape = Self { depth: 0, item_ids: 0 };
+        let (mut open, mut text, mut escaped) = (0usize, None, false);
+        let mut last = String::new();
+        for (at, byte) in line.bytes().enumerate() {
+            if let Some(start) = text {
+                match byte {
+                    _ if escaped => escaped = false,
+                    b'\\' => escaped = true,
+                    b'"' => {
+                        text = None;
+                        last = line.get(start..at).unwrap_or_default().to_owned();
+                    }
+                    _ => {}
+                }
+                continue;
+            }
+            match byte {
+                b'"' => text = Some(at + 1),
+                b'{' | b'[' => {
+                    open += 1;
+                    shape.depth = shape.depth.max(open);
+                }
+                b'}' | b']' => open = open.saturating_sub(1),
+                b':' if open == 1 && last == "itemId" => shape.item_ids += 1,
+                _ => {}
+            }
+        }
+        shape
+    }
 }
 
 /// Rows of a CSV file: the column item_id of a header, or the only column of a file without one.

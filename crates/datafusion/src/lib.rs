@@ -72,7 +72,7 @@ use catalog_functions::Catalog;
 pub use candidate_users_exec::{CandidateCounts, CandidateUsersExec};
 pub use error::{error_kind, error_message};
 pub use explain_segments_exec::ExplainSegmentsExec;
-pub use item_list::{ItemEntry, ItemError, ItemList};
+pub use item_list::{ItemEntry, ItemError, ItemFile, ItemList};
 pub use options::{
     DEFAULT_MAX_ITEMS, DEFAULT_NUM_RESULTS, DEFAULT_REASONS, ItemAffinityOptions, NUM_RESULTS_RANGE, OnUnknownItem,
     REASONS_RANGE, Seen,

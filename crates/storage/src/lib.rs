@@ -95,7 +95,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use file_writer::FileWriter;
 pub use footer::Footer;
 pub use garbage::{Collected, Collection, Reason, Retention};
-pub use listing::{InputFile, Listing, list_parquet};
+pub use listing::{FileKind, InputFile, Listing, list_files, list_parquet};
 pub use location::Location;
 pub use manifest::{Commit, CommitBody, FileEntry, InputPin, SolutionPin, sha256 as sha256_hex};
 pub use new_file::{NewFile, check_new_file, write_new_file};

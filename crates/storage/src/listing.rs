@@ -34,6 +34,38 @@ pub struct Listing {
     pub ignored: usize,
 }
 
+/// Which files of a folder are input, by their names. A file that is named itself is taken whatever its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileKind {
+    name: &'static str,
+    extensions: &'static [&'static str],
+    without_extension: bool,
+}
+
+impl FileKind {
+    /// Parquet, also without extension, as Spark's `part-00000-...`.
+    pub const PARQUET: Self = Self { name: "Parquet", extensions: &["parquet", "parq", "pq"], without_extension: true };
+    /// CSV.
+    pub const CSV: Self = Self { name: "CSV", extensions: &["csv"], without_extension: false };
+    /// JSON Lines.
+    pub const JSON: Self = Self { name: "JSON", extensions: &["json", "jsonl", "ndjson"], without_extension: false };
+
+    /// Whether a file in a folder is data of this kind by its name.
+    pub(crate) fn takes(self, relative: &str) -> bool {
+        let name = relative.rsplit('/').next().unwrap_or_default();
+        match name.rsplit_once('.') {
+            None => self.without_extension,
+            Some((_, extension)) => self.extensions.iter().any(|known| extension.eq_ignore_ascii_case(known)),
+        }
+    }
+
+    /// The names that were looked for, in words.
+    fn in_words(self) -> String {
+        let names = self.extensions.iter().map(|extension| format!("*.{extension}")).collect::<Vec<_>>().join(", ");
+        if self.without_extension { format!("{names} and files without extension") } else { names }
+    }
+}
+
 /// Lists the Parquet objects at a file, a folder or a glob (`*`, `?`, `[..]`, `**`).
 ///
 /// A file that is named, or matched by the last part of a glob, is taken whatever its name. In folders those are taken
@@ -45,8 +77,17 @@ pub struct Listing {
 /// [`Error::NoInput`] when there is nothing to read, [`Error::InputFile`] for a pipe, a device or a broken link,
 /// [`Error::Parquet`] for a data object of 0 bytes, and what the store answered.
 pub async fn list_parquet(stores: &Stores, location: &Location) -> Result<Listing> {
+    list_files(stores, location, FileKind::PARQUET).await
+}
+
+/// [`list_parquet`] for files of another kind.
+///
+/// # Errors
+/// As [`list_parquet`].
+pub async fn list_files(stores: &Stores, location: &Location, kind: FileKind) -> Result<Listing> {
     let store = stores.store(location)?;
-    let found = if location.is_local() { local(location).await? } else { remote(store.as_ref(), location).await? };
+    let found =
+        if location.is_local() { local(location, kind).await? } else { remote(store.as_ref(), location, kind).await? };
     let mut listing = Listing { files: Vec::with_capacity(found.paths.len()), ignored: found.ignored };
     // Local metadata comes from the store as well, so that the ETag is the one that the store compares.
     let metas = futures::stream::iter(found.paths).map(|(path, meta)| {
@@ -81,13 +122,9 @@ pub async fn list_parquet(stores: &Stores, location: &Location) -> Result<Listin
     if listing.files.is_empty() {
         let reason = match listing.ignored {
             0 => "there is no file".to_owned(),
-            n => format!("there is no Parquet file among {n} other and hidden ones"),
+            n => format!("there is no {} file among {n} other and hidden ones", kind.name),
         };
-        return Err(no_input(
-            location,
-            reason,
-            "looked for *.parquet, *.parq, *.pq and files without extension; check the path",
-        ));
+        return Err(no_input(location, reason, &format!("looked for {}; check the path", kind.in_words())));
     }
     Ok(listing)
 }
@@ -105,14 +142,14 @@ pub(crate) fn no_input(location: &Location, reason: impl Into<String>, cure: &st
     Error::NoInput { reason: reason.into(), file: location.to_string(), cure: cure.to_owned() }
 }
 
-async fn local(location: &Location) -> Result<Found> {
+async fn local(location: &Location, kind: FileKind) -> Result<Found> {
     let location = location.clone();
-    tokio::task::spawn_blocking(move || local_walk::find(&location))
+    tokio::task::spawn_blocking(move || local_walk::find(&location, kind))
         .await
         .map_err(|e| Error::Bug { reason: "listing a folder was cut short".to_owned(), source: Some(Box::new(e)) })?
 }
 
-async fn remote(store: &dyn ObjectStore, location: &Location) -> Result<Found> {
+async fn remote(store: &dyn ObjectStore, location: &Location, kind: FileKind) -> Result<Found> {
     let name = location.to_string();
     if !location.is_prefix() {
         match store.head(location.path()).await {
@@ -147,7 +184,7 @@ async fn remote(store: &dyn ObjectStore, location: &Location) -> Result<Found> {
             Some(Some(named)) => named,
             Some(None) => continue,
         };
-        if is_hidden(relative) || !(named || is_data(relative)) || (meta.size == 0 && is_marker(relative)) {
+        if is_hidden(relative) || !(named || kind.takes(relative)) || (meta.size == 0 && is_marker(relative)) {
             found.ignored += 1;
         } else {
             found.paths.insert(meta.location.clone(), Some(meta.clone()));
@@ -181,15 +218,6 @@ pub(crate) fn is_hidden(relative: &str) -> bool {
     // `name#1` is a file that object_store is still writing.
     let staged = name.rsplit_once('#').is_some_and(|(_, n)| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()));
     relative.split('/').any(hidden_part) || name.ends_with(".crc") || staged
-}
-
-/// Whether a file in a folder is data by its name.
-pub(crate) fn is_data(relative: &str) -> bool {
-    let name = relative.rsplit('/').next().unwrap_or_default();
-    match name.rsplit_once('.') {
-        None => true,
-        Some((_, extension)) => ["parquet", "parq", "pq"].iter().any(|known| extension.eq_ignore_ascii_case(known)),
-    }
 }
 
 /// An empty object without extension is the mark of an empty folder, unless it is named as a part of a data set.

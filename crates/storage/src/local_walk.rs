@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use object_store::path::Path as StorePath;
 
-use crate::listing::{Found, is_data, is_hidden, no_input};
+use crate::listing::{FileKind, Found, is_hidden, no_input};
 use crate::location::printable;
 use crate::pattern::Pattern;
 use crate::store_error::io_error;
@@ -16,10 +16,10 @@ use crate::{Error, Location, Result};
 const MAX_DEPTH: usize = 64;
 
 /// The files at a local location.
-pub(crate) fn find(location: &Location) -> Result<Found> {
+pub(crate) fn find(location: &Location, of: FileKind) -> Result<Found> {
     let path = location.local_path().unwrap_or_default();
     match std::fs::metadata(&path) {
-        Ok(meta) if meta.is_dir() => walk(&path, location.path().as_ref(), None),
+        Ok(meta) if meta.is_dir() => walk(&path, location.path().as_ref(), None, of),
         Ok(meta) if meta.is_file() && location.is_prefix() => {
             Err(no_input(location, "this is a file, not a folder", "remove the / at the end"))
         }
@@ -38,7 +38,7 @@ pub(crate) fn find(location: &Location) -> Result<Found> {
                     let reason = format!("there is no folder {}", base.display());
                     return Err(no_input(location, reason, "check the path before the first wildcard"));
                 }
-                walk(&base, &pattern.base, Some(&pattern))
+                walk(&base, &pattern.base, Some(&pattern), of)
             }
             None => Err(no_input(location, "there is no such file or folder", "check the path")),
         },
@@ -53,7 +53,7 @@ struct Folder {
     above: Vec<PathBuf>,
 }
 
-fn walk(root: &Path, base: &str, pattern: Option<&Pattern>) -> Result<Found> {
+fn walk(root: &Path, base: &str, pattern: Option<&Pattern>, of: FileKind) -> Result<Found> {
     let mut found = Found { paths: BTreeMap::new(), ignored: 0, base: base.to_owned() };
     let mut open = vec![Folder { path: root.to_owned(), relative: String::new(), above: Vec::new() }];
     while let Some(folder) = open.pop() {
@@ -86,7 +86,7 @@ fn walk(root: &Path, base: &str, pattern: Option<&Pattern>) -> Result<Found> {
                 Some(Some(named)) => named,
                 Some(None) => continue,
             };
-            if !(named || is_data(&relative)) {
+            if !(named || of.takes(&relative)) {
                 found.ignored += 1;
                 continue;
             }
