@@ -23,6 +23,7 @@ mod layouts;
 mod limits;
 mod maintenance;
 mod output_table;
+mod personalize;
 mod pipeline;
 mod readme;
 mod refresh;

@@ -21,19 +21,17 @@ const SHOWN_ERRORS: usize = 10;
 pub(crate) async fn run(global: &Global, args: SegmentArgs) -> Result<ExitCode, Failure> {
     let stores = Stores::from_env();
     let progress = Arc::new(Progress::new(global));
-    let (items, input_name) = match &args.items {
+    let mut job = match &args.items {
         Some(text) => {
             let location = Location::parse(text)?;
             refuse_output_in_input(&location, &args.output)?;
-            let name = location.path().filename().unwrap_or("items.json").to_owned();
-            (ItemList::read(&stores, &location).await?, name)
+            BatchSegmentJob::of_files(&args.solution, ItemList::read_files(&stores, &location).await?)
         }
-        None => (ItemList::from_ids(args.item.iter().cloned()), "items.json".to_owned()),
+        None => BatchSegmentJob::new(&args.solution, ItemList::from_ids(args.item.iter().cloned())),
     };
     let format = match args.format {
         SegmentFormat::Parquet => OutputFormat::Parquet,
         SegmentFormat::JsonLines => OutputFormat::JsonLines {
-            input_name,
             users_key: match args.users_key {
                 UsersKeyName::UsersList => UsersKey::UsersList,
                 UsersKeyName::RecommendedUsers => UsersKey::RecommendedUsers,
@@ -44,12 +42,14 @@ pub(crate) async fn run(global: &Global, args: SegmentArgs) -> Result<ExitCode, 
         memory_limit: args.memory_limit,
         target_partitions: global.threads.map(std::num::NonZeroUsize::get),
     };
-    let mut job = BatchSegmentJob::new(&args.solution, items);
     if let Some(users) = &args.users {
         job = job.users(users);
     }
     if let Some(condition) = &args.users_filter {
         job = job.users_filter(condition);
+    }
+    if let Some(filter) = &args.filter {
+        job = job.filter(filter.parse().map_err(item_affinity_job::Error::from)?);
     }
     let report = job
         .num_results(usize::try_from(args.num_results).map_err(Failure::usage)?)

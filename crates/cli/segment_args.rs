@@ -12,7 +12,7 @@ pub(crate) struct SegmentArgs {
     /// The solution version: a location, newest version, or location@7.
     #[arg(long, value_name = "LOCATION[@N]")]
     pub(crate) solution: String,
-    /// The item list: JSON Lines {"itemId": "…"}, Parquet or CSV with item_id.
+    /// The item list: JSON Lines {"itemId": "…"}, Parquet or CSV with item_id; or a folder or prefix of JSON Lines.
     #[arg(long, value_name = "LOCATION", required_unless_present = "item")]
     pub(crate) items: Option<String>,
     /// One item; may repeat.
@@ -24,7 +24,7 @@ pub(crate) struct SegmentArgs {
     /// Users per item, 1 to 5,000,000.
     #[arg(long, value_name = "N", default_value_t = 25, value_parser = clap::value_parser!(u64).range(1..=5_000_000))]
     pub(crate) num_results: u64,
-    /// Items allowed in one job.
+    /// Items allowed in one input file.
     #[arg(long, value_name = "N", default_value_t = NonZeroUsize::MIN.saturating_add(499))]
     pub(crate) max_items: NonZeroUsize,
     /// Whether users who already interacted with an item are in its segment.
@@ -39,13 +39,17 @@ pub(crate) struct SegmentArgs {
     /// Only those of --users for whom this SQL condition over their columns holds: "country = 'DE'".
     #[arg(long, value_name = "CONDITION", requires = "users")]
     pub(crate) users_filter: Option<String>,
+    /// Only those of --users whom this filter of Amazon Personalize keeps: EXCLUDE UserID WHERE Users.COUNTRY IN ("DE");
+    /// $NAMES are filled from the filterValues of each line.
+    #[arg(long, value_name = "EXPRESSION", requires = "users", conflicts_with = "users_filter")]
+    pub(crate) filter: Option<String>,
     /// Writes reasons as well, 1 to 1,000 past items for each user, with their share of the affinity; Parquet only.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1_000))]
     pub(crate) reasons: Option<u64>,
     /// How segments are written.
     #[arg(long, value_enum, default_value_t = SegmentFormat::Parquet)]
     pub(crate) format: SegmentFormat,
-    /// Name of the list of users in JSON Lines.
+    /// Shape of JSON Lines: usersList as Amazon Personalize really writes it, recommendedUsers as its documents say.
     #[arg(long, value_enum, default_value_t = UsersKeyName::UsersList)]
     pub(crate) users_key: UsersKeyName,
     /// Writes a new version even when the same job was committed before.

@@ -3,6 +3,8 @@
 use datafusion::error::DataFusionError;
 use item_affinity_storage::ErrorKind;
 
+use crate::filter_error::FilterError;
+
 /// Why a job did not finish. Nothing was committed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -28,15 +30,20 @@ pub enum Error {
     },
     /// The list asks for more items than allowed.
     #[error(
-        "ITEM_LIST_TOO_LONG: {asked} items, at most {max_items} are allowed in one job; ask for fewer, or raise \
-         --max-items"
+        "ITEM_LIST_TOO_LONG: {asked} items, at most {max_items} are allowed in one input file; file={file}; ask for \
+         fewer, or raise --max-items"
     )]
     TooManyItems {
+        /// Name of the list.
+        file: String,
         /// Items in the list.
         asked: usize,
         /// Items allowed.
         max_items: usize,
     },
+    /// The filter expression, or a column that it asks for.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
     /// Something that the builder was not told.
     #[error("{0}")]
     Missing(&'static str),
@@ -65,7 +72,7 @@ impl Error {
             Self::Storage(error) => error.kind(),
             Self::Query(error) => item_affinity_datafusion::error_kind(error),
             Self::OutOfRange { .. } | Self::Missing(_) | Self::OutputInInput { .. } => ErrorKind::Usage,
-            Self::TooManyItems { .. } => ErrorKind::BadInput,
+            Self::TooManyItems { .. } | Self::Filter(_) => ErrorKind::BadInput,
             Self::Cancelled => ErrorKind::Storage,
         }
     }
@@ -104,6 +111,12 @@ impl From<DataFusionError> for Error {
 
 impl From<datafusion::arrow::error::ArrowError> for Error {
     fn from(error: datafusion::arrow::error::ArrowError) -> Self {
+        DataFusionError::from(error).into()
+    }
+}
+
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Self {
         DataFusionError::from(error).into()
     }
 }

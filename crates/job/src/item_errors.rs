@@ -9,19 +9,29 @@ use datafusion::parquet::arrow::ArrowWriter;
 use serde::Serialize;
 
 use crate::error::Result;
+use crate::filter_error::FilterError;
+use crate::segment_requests::FILTER_VALUE;
 
 /// Why one asked item has no segment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ItemErrorRecord {
     /// The item, where the request could be read so far.
     pub item_id: Option<String>,
-    /// A stable name: `ITEM_NOT_IN_MODEL`, `ITEM_ID_MISSING`, `ITEM_LINE_INVALID`.
+    /// A stable name: `ITEM_NOT_IN_MODEL`, `ITEM_ID_MISSING`, `ITEM_LINE_INVALID`, `FILTER_VALUE`.
     pub code: String,
     /// What is wrong and what to do.
     pub message: String,
 }
 
 impl ItemErrorRecord {
+    pub(crate) fn of_filter(item_id: &str, line: Option<u64>, error: &FilterError) -> Self {
+        // The code stands in a field of its own.
+        let text = error.to_string();
+        let message = text.split_once(": ").map_or(text.as_str(), |(_, message)| message);
+        let place = line.map(|line| format!("; line={line}")).unwrap_or_default();
+        Self { item_id: Some(item_id.to_owned()), code: FILTER_VALUE.to_owned(), message: format!("{message}{place}") }
+    }
+
     pub(crate) fn not_in_model(item_id: &str) -> Self {
         Self {
             item_id: Some(item_id.to_owned()),

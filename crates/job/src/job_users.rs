@@ -13,34 +13,40 @@ use item_affinity_storage::{
 };
 
 use crate::error::{Error, Result};
+use crate::filter_predicate::UserColumn;
+use crate::filter_values::BoundFilter;
 
 /// The files of the users as they lay there when the job began.
 pub(crate) struct JobUsers {
     location: Location,
     files: Listing,
-    predicate: Option<String>,
+}
+
+/// Which of the users may be in a segment.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum UsersCondition<'a> {
+    Everybody,
+    /// For whom this SQL holds.
+    Sql(&'a str),
+    /// Whom this filter of Amazon Personalize keeps.
+    Filter(&'a BoundFilter),
 }
 
 impl JobUsers {
     /// # Errors   storage errors; [`Error::OutputInInput`] when the segments would lie among the users
-    pub(crate) async fn list(
-        stores: &Stores,
-        location: &str,
-        predicate: Option<&str>,
-        output: &Location,
-    ) -> Result<Self> {
+    pub(crate) async fn list(stores: &Stores, location: &str, output: &Location) -> Result<Self> {
         let location = Location::parse(location)?;
         if location.contains(output) {
             return Err(Error::OutputInInput { output: output.to_string(), input: location.to_string() });
         }
         let files = list_parquet(stores, &location).await?;
-        Ok(Self { location, files, predicate: predicate.map(str::to_owned) })
+        Ok(Self { location, files })
     }
 
-    /// What tells these users from others: the predicate, and of each file its address, size and ETag, or its time where
-    /// the store has no ETags.
-    pub(crate) fn key(&self) -> String {
-        let mut text = format!("{:?}\n", self.predicate);
+    /// What tells these users from others: the SQL condition, and of each file its address, size and ETag, or its time
+    /// where the store has no ETags.
+    pub(crate) fn key(&self, predicate: Option<&str>) -> String {
+        let mut text = format!("{predicate:?}\n");
         for file in &self.files.files {
             let etag = file.meta.e_tag.clone();
             let content = etag.unwrap_or_else(|| file.meta.last_modified.timestamp_micros().to_string());
@@ -67,8 +73,13 @@ impl JobUsers {
     /// The query of the users. Its columns are those of the files, in lower case; every footer is checked first.
     ///
     /// # Errors   storage errors; a plan error for files without a column user_id and for a predicate that the engine
-    /// cannot plan
-    pub(crate) async fn query(&self, ctx: &SessionContext, stores: &Stores) -> Result<DataFrame> {
+    /// cannot plan; [`Error::Filter`] for a filter that does not fit the columns
+    pub(crate) async fn query(
+        &self,
+        ctx: &SessionContext,
+        stores: &Stores,
+        condition: UsersCondition<'_>,
+    ) -> Result<DataFrame> {
         for file in &self.files.files {
             open_parquet(stores, file).await?;
         }
@@ -85,13 +96,22 @@ impl JobUsers {
                 self.location
             )));
         }
-        let Some(predicate) = &self.predicate else { return Ok(users) };
         // The engine's words name columns and functions; the predicate itself may hold ids of users.
         let refused = |error: &DataFusionError| {
             let message = item_affinity_datafusion::error_message(error);
             plan(format!("USERS_FILTER_INVALID: {message}; write a condition over [{}]", names.join(", ")))
         };
-        let condition = users.parse_sql_expr(predicate).map_err(|error| refused(&error))?;
+        let condition = match condition {
+            UsersCondition::Everybody => return Ok(users),
+            UsersCondition::Sql(predicate) => users.parse_sql_expr(predicate).map_err(|error| refused(&error))?,
+            UsersCondition::Filter(filter) => {
+                let schema = users.schema();
+                let columns = schema.columns().into_iter().zip(schema.fields().iter());
+                let columns =
+                    columns.map(|(column, field)| UserColumn { column, data_type: field.data_type().clone() });
+                filter.predicate(&columns.collect::<Vec<_>>())?
+            }
+        };
         users.filter(condition).map_err(|error| refused(&error))
     }
 }

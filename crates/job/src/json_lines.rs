@@ -1,87 +1,159 @@
 //! Segments as Amazon Personalize writes them: one JSON line for each asked item, `<input>.out`, then `_CHECK`.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use bytes::Bytes;
 use datafusion::arrow::array::{AsArray, RecordBatch};
-use item_affinity_datafusion::{ItemEntry, ItemList};
+use item_affinity_datafusion::ItemEntry;
+use serde::Serialize;
+use serde_json::ser::{CompactFormatter, Formatter, Serializer};
 use serde_json::{Value, json};
 
-/// The name of the list of users in a line.
+use crate::error::Result;
+use crate::segment_requests::{Asked, Requests};
+
+/// The shape of a line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UsersKey {
-    /// `usersList`, as Amazon Personalize really writes it.
+    /// `{"input": …, "output": {"usersList": […]}, "error": null}`, as Amazon Personalize really writes it.
     #[default]
     UsersList,
-    /// `recommendedUsers`, as its documents say.
+    /// `{"input":…,"output":{"recommendedUsers":[…]}}`, as its documents say; `error` follows in lines that have one.
     RecommendedUsers,
-}
-
-impl UsersKey {
-    fn name(self) -> &'static str {
-        match self {
-            Self::UsersList => "usersList",
-            Self::RecommendedUsers => "recommendedUsers",
-        }
-    }
 }
 
 /// Turns ordered segments into lines, an item at a time.
 ///
-/// Personalize gives no scores here, best user first; the order of lines is not promised there, ours is by item id,
-/// then the lines with errors.
+/// Personalize gives no scores here, best user first; the order of lines is not promised there. Ours is by item id within
+/// a filter, those without users after them, then the lines with errors.
 pub(crate) struct JsonLines<'a> {
     users_key: UsersKey,
-    asked: BTreeMap<&'a str, Vec<&'a ItemEntry>>,
+    /// By group and item.
+    asked: BTreeMap<(usize, String), Vec<&'a Asked<'a>>>,
+    errors: Vec<(&'a Asked<'a>, &'a str)>,
+    group: usize,
     item: Option<String>,
     users: Vec<String>,
-    text: Vec<u8>,
+    /// By input file.
+    texts: Vec<Vec<u8>>,
 }
 
 impl<'a> JsonLines<'a> {
-    pub(crate) fn new(list: &'a ItemList, users_key: UsersKey) -> Self {
-        let mut asked = BTreeMap::<&str, Vec<&ItemEntry>>::new();
-        for entry in &list.entries {
-            if let Ok(id) = &entry.item {
-                asked.entry(id).or_default().push(entry);
+    pub(crate) fn new(requests: &'a Requests<'a>, files: usize, users_key: UsersKey) -> Self {
+        let mut asked = BTreeMap::<(usize, String), Vec<&Asked<'_>>>::new();
+        for one in &requests.asked {
+            if let Ok((group, item)) = &one.request {
+                asked.entry((*group, (*item).to_owned())).or_default().push(one);
             }
         }
-        Self { users_key, asked, item: None, users: Vec::new(), text: Vec::new() }
+        let errors = requests.errors().map(|(asked, record)| (asked, record.message.as_str())).collect();
+        Self { users_key, asked, errors, group: 0, item: None, users: Vec::new(), texts: vec![Vec::new(); files] }
+    }
+
+    /// Rows that follow are of this group.
+    pub(crate) fn begin(&mut self, group: usize) -> Result<()> {
+        self.end_item()?;
+        self.group = group;
+        Ok(())
     }
 
     /// Takes rows in the order `(item_id, rank)`.
-    pub(crate) fn push(&mut self, batch: &RecordBatch) {
+    pub(crate) fn push(&mut self, batch: &RecordBatch) -> Result<()> {
         let item_ids = batch.column(0).as_string::<i32>();
         let user_ids = batch.column(2).as_string::<i32>();
         for (item, user) in item_ids.iter().flatten().zip(user_ids.iter().flatten()) {
             if self.item.as_deref() != Some(item) {
-                self.end_item();
+                self.end_item()?;
                 self.item = Some(item.to_owned());
             }
             self.users.push(user.to_owned());
         }
+        Ok(())
     }
 
-    fn end_item(&mut self) {
-        let Some(item) = self.item.take() else { return };
+    fn end_item(&mut self) -> Result<()> {
+        let Some(item) = self.item.take() else { return Ok(()) };
         let users = std::mem::take(&mut self.users);
-        for entry in self.asked.get(item.as_str()).into_iter().flatten() {
-            line(&mut self.text, &input_of(entry), self.users_key, &users, None);
+        for asked in self.asked.remove(&(self.group, item)).into_iter().flatten() {
+            self.line(asked, &users, None)?;
         }
+        Ok(())
     }
 
-    /// The bytes of all lines that are complete so far.
-    pub(crate) fn take(&mut self) -> Bytes {
-        std::mem::take(&mut self.text).into()
+    /// The bytes of the lines that are complete so far, by input file.
+    pub(crate) fn take(&mut self) -> impl Iterator<Item = Bytes> + '_ {
+        self.texts.iter_mut().map(|text| std::mem::take(text).into())
     }
 
-    /// Ends the last item and adds a line for each entry without a segment.
-    pub(crate) fn finish<'e>(mut self, errors: impl Iterator<Item = (&'e ItemEntry, &'e str)>) -> Bytes {
-        self.end_item();
-        for (entry, error) in errors {
-            line(&mut self.text, &input_of(entry), self.users_key, &[], Some(error));
+    /// Ends the last item and adds a line for each entry without users and each one without a segment.
+    pub(crate) fn finish(&mut self) -> Result<()> {
+        self.end_item()?;
+        for asked in std::mem::take(&mut self.asked).into_values().flatten() {
+            self.line(asked, &[], None)?;
         }
-        self.text.into()
+        for (asked, error) in std::mem::take(&mut self.errors) {
+            self.line(asked, &[], Some(error))?;
+        }
+        Ok(())
+    }
+
+    fn line(&mut self, asked: &Asked<'_>, users: &[String], error: Option<&str>) -> Result<()> {
+        let Some(text) = self.texts.get_mut(asked.file) else { return Ok(()) };
+        let input = input_of(asked.entry);
+        match self.users_key {
+            UsersKey::UsersList => {
+                let line = Produced { input, output: UsersList { users }, error };
+                line.serialize(&mut Serializer::with_formatter(&mut *text, Spaced)).map_err(io::Error::from)?;
+            }
+            UsersKey::RecommendedUsers => {
+                let line = Documented { input, output: RecommendedUsers { users }, error };
+                line.serialize(&mut Serializer::with_formatter(&mut *text, CompactFormatter))
+                    .map_err(io::Error::from)?;
+            }
+        }
+        text.push(b'\n');
+        Ok(())
+    }
+}
+
+#[derive(Serialize)]
+struct Produced<'a> {
+    input: Value,
+    output: UsersList<'a>,
+    error: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct UsersList<'a> {
+    #[serde(rename = "usersList")]
+    users: &'a [String],
+}
+
+#[derive(Serialize)]
+struct Documented<'a> {
+    input: Value,
+    output: RecommendedUsers<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct RecommendedUsers<'a> {
+    #[serde(rename = "recommendedUsers")]
+    users: &'a [String],
+}
+
+/// A space after colons and between the members of an object, none between the users of a list.
+struct Spaced;
+
+impl Formatter for Spaced {
+    fn begin_object_key<W: ?Sized + io::Write>(&mut self, writer: &mut W, first: bool) -> io::Result<()> {
+        if first { Ok(()) } else { writer.write_all(b", ") }
+    }
+
+    fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        writer.write_all(b": ")
     }
 }
 
@@ -92,10 +164,4 @@ fn input_of(entry: &ItemEntry) -> Value {
         (None, Ok(id)) => json!({ "itemId": id }),
         (None, Err(_)) => Value::Null,
     }
-}
-
-fn line(text: &mut Vec<u8>, input: &Value, users_key: UsersKey, users: &[String], error: Option<&str>) {
-    let record = json!({ "input": input, "output": { users_key.name(): users }, "error": error });
-    text.extend_from_slice(record.to_string().as_bytes());
-    text.push(b'\n');
 }

@@ -20,6 +20,15 @@
 
 mod error;
 mod explained_rows;
+mod filter_error;
+mod filter_expression;
+mod filter_parser;
+mod filter_predicate;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::cast_possible_wrap, clippy::cast_precision_loss, clippy::indexing_slicing)]
+mod filter_tests;
+mod filter_tokens;
+mod filter_values;
 mod item_errors;
 mod job_users;
 mod json_lines;
@@ -27,11 +36,15 @@ mod parquet_output;
 mod segment_job;
 mod segment_output;
 mod segment_report;
+mod segment_requests;
 mod segment_run;
 mod segment_start;
 
 pub use error::{Error, Result};
-pub use item_affinity_datafusion::{ItemEntry, ItemError, ItemList, SEGMENT_SCHEMA, Seen, SessionSettings};
+pub use filter_error::FilterError;
+pub use filter_expression::FilterExpression;
+pub use filter_values::BoundFilter;
+pub use item_affinity_datafusion::{ItemEntry, ItemError, ItemFile, ItemList, SEGMENT_SCHEMA, Seen, SessionSettings};
 pub use item_affinity_solution::{
     Changes, EvaluationJob, EvaluationReport, Observer, RefreshJob, RefreshReport, Silent, Stage, TrainingJob,
     TrainingReport,

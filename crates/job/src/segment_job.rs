@@ -6,15 +6,17 @@ use std::time::{Duration, Instant};
 
 use datafusion::execution::context::SessionContext;
 use item_affinity_datafusion::{
-    DEFAULT_MAX_ITEMS, DEFAULT_NUM_RESULTS, ItemList, NUM_RESULTS_RANGE, REASONS_RANGE, Seen, SessionSettings,
+    DEFAULT_MAX_ITEMS, DEFAULT_NUM_RESULTS, ItemFile, ItemList, NUM_RESULTS_RANGE, REASONS_RANGE, Seen, SessionSettings,
 };
 use item_affinity_solution::{LOCK_TIMEOUT, Observer, Silent, SolutionVersion};
 use item_affinity_storage::{Artifact, Commit, CommitBody, Location, Stores, Versions, sha256_hex};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result};
+use crate::filter_expression::FilterExpression;
 use crate::job_users::JobUsers;
 use crate::json_lines::UsersKey;
+use crate::segment_output::out_name;
 use crate::segment_report::SegmentReport;
 
 /// How segments are written.
@@ -23,11 +25,9 @@ pub enum OutputFormat {
     /// Parquet: one row per (item, rank), sorted.
     #[default]
     Parquet,
-    /// Amazon Personalize's JSON Lines: `<input name>.out` and `_CHECK`.
+    /// Amazon Personalize's JSON Lines: `<input file name>.out` for each input file, then `_CHECK`.
     JsonLines {
-        /// File name of the item list; the output is named after it.
-        input_name: String,
-        /// Name of the list of users in each line.
+        /// The shape of a line.
         users_key: UsersKey,
     },
 }
@@ -38,7 +38,8 @@ pub enum OutputFormat {
 /// again is safe.
 pub struct BatchSegmentJob {
     pub(crate) solution: Solution,
-    pub(crate) items: ItemList,
+    /// The input files; a list that came from no file is one called items.json.
+    pub(crate) items: Vec<ItemFile>,
     pub(crate) num_results: usize,
     max_items: usize,
     pub(crate) seen: Seen,
@@ -46,6 +47,7 @@ pub struct BatchSegmentJob {
     pub(crate) reasons: Option<usize>,
     pub(crate) users: Option<String>,
     pub(crate) users_filter: Option<String>,
+    pub(crate) filter: Option<FilterExpression>,
     output: Option<String>,
     pub(crate) format: OutputFormat,
     pub(crate) force: bool,
@@ -73,16 +75,22 @@ impl BatchSegmentJob {
     /// Ranks with the solution version that a text names: a location, newest version, or `location@7`.
     #[must_use]
     pub fn new(solution_version: &str, items: ItemList) -> Self {
-        Self::with(solution_version.into(), items)
+        Self::with(solution_version.into(), vec![of_no_file(items)])
+    }
+
+    /// Ranks for the items of several input files, as [`ItemList::read_files`] reads them, in one job: all or nothing.
+    #[must_use]
+    pub fn of_files(solution_version: &str, files: Vec<ItemFile>) -> Self {
+        Self::with(solution_version.into(), files)
     }
 
     /// Ranks with a solution version that is already open.
     #[must_use]
     pub fn of(version: Arc<SolutionVersion>, items: ItemList) -> Self {
-        Self::with(Solution::Opened(version), items)
+        Self::with(Solution::Opened(version), vec![of_no_file(items)])
     }
 
-    fn with(solution: Solution, items: ItemList) -> Self {
+    fn with(solution: Solution, items: Vec<ItemFile>) -> Self {
         Self {
             solution,
             items,
@@ -93,6 +101,7 @@ impl BatchSegmentJob {
             reasons: None,
             users: None,
             users_filter: None,
+            filter: None,
             output: None,
             format: OutputFormat::Parquet,
             force: false,
@@ -113,7 +122,7 @@ impl BatchSegmentJob {
         self
     }
 
-    /// Items allowed in one job: 500 unless said.
+    /// Items allowed in one input file: 500 unless said, as at Amazon Personalize.
     #[must_use]
     pub fn max_items(mut self, items: usize) -> Self {
         self.max_items = items;
@@ -158,6 +167,18 @@ impl BatchSegmentJob {
     #[must_use]
     pub fn users_filter(mut self, condition: &str) -> Self {
         self.users_filter = Some(condition.to_owned());
+        self
+    }
+
+    /// Only the users of [`BatchSegmentJob::users`] whom this filter of Amazon Personalize keeps: `"EXCLUDE UserID WHERE
+    /// Users.COUNTRY IN ($COUNTRY)".parse()?`. Its parameters are filled from the `filterValues` of each line.
+    ///
+    /// It is the same filter as [`BatchSegmentJob::users_filter`], written otherwise: a user without a row in the data set
+    /// is in no segment, where Amazon Personalize keeps him under EXCLUDE. Conditions over Interactions are refused. Lines
+    /// with different values need [`OutputFormat::JsonLines`], since one item may then have several segments.
+    #[must_use]
+    pub fn filter(mut self, filter: FilterExpression) -> Self {
+        self.filter = Some(filter);
         self
     }
 
@@ -277,18 +298,24 @@ impl BatchSegmentJob {
         }
     }
 
-    /// Gives Amazon Personalize's file its fixed name, then the marker that it is complete.
+    /// Gives Amazon Personalize's files their fixed names, then the marker that they are complete.
     async fn publish_personalize_files(&self, versions: &Versions, commit: &Commit) -> Result<()> {
-        let OutputFormat::JsonLines { input_name, .. } = &self.format else { return Ok(()) };
-        let name = format!("{input_name}.out");
-        if let Some(entry) = commit.files.iter().find(|f| f.path.ends_with(&format!("/{name}"))) {
-            // A job that was killed after its commit leaves this to the next run; one that did it leaves nothing to do.
-            if !versions.is_copied_out(entry, &name).await? {
+        if self.format == OutputFormat::Parquet {
+            return Ok(());
+        }
+        // A job that was killed after its commit leaves this to the next run; one that did it leaves nothing to do.
+        let mut done = versions.is_marked("_CHECK").await?;
+        for file in &self.items {
+            let name = out_name(&file.name);
+            if let Some(entry) = commit.files.iter().find(|f| f.path.ends_with(&format!("/{name}")))
+                && !versions.is_copied_out(entry, &name).await?
+            {
                 versions.copy_out(entry, &name).await?;
-                versions.mark("_CHECK").await?;
-            } else if !versions.is_marked("_CHECK").await? {
-                versions.mark("_CHECK").await?;
+                done = false;
             }
+        }
+        if !done {
+            versions.mark("_CHECK").await?;
         }
         Ok(())
     }
@@ -319,26 +346,49 @@ impl BatchSegmentJob {
                 "--users-filter needs --users, the Parquet data set that it is a condition over",
             ));
         }
-        let asked = self.items.entries.len();
-        if asked == 0 {
+        if self.filter.is_some() && (self.users.is_none() || self.users_filter.is_some()) {
+            return Err(Error::Missing(
+                "--filter needs --users, the Parquet data set that it is a condition over, and stands instead of \
+                 --users-filter",
+            ));
+        }
+        if self.items.iter().all(|file| file.list.entries.is_empty()) {
             return Err(Error::Missing("the list of items is empty; name at least one item"));
         }
-        if asked > self.max_items {
-            return Err(Error::TooManyItems { asked, max_items: self.max_items });
+        if let Some(long) = self.items.iter().find(|file| file.list.entries.len() > self.max_items) {
+            let (file, asked) = (long.name.clone(), long.list.entries.len());
+            return Err(Error::TooManyItems { file, asked, max_items: self.max_items });
         }
         Ok(())
     }
 
     pub(crate) fn item_list_sha256(&self) -> String {
         let mut text = String::new();
-        for entry in &self.items.entries {
-            match &entry.item {
-                Ok(id) => writeln!(text, "+{}:{id}", id.len()),
-                Err(error) => writeln!(text, "-{}:{}", error.code, entry.line.unwrap_or_default()),
+        for (number, file) in self.items.iter().enumerate() {
+            // A single list keeps the hash that it had before there were several.
+            if number > 0 {
+                writeln!(text, "file {number}").unwrap_or_default();
             }
-            .unwrap_or_default();
+            for entry in &file.list.entries {
+                match &entry.item {
+                    Ok(id) => writeln!(text, "+{}:{id}", id.len()),
+                    Err(error) => writeln!(text, "-{}:{}", error.code, entry.line.unwrap_or_default()),
+                }
+                .unwrap_or_default();
+            }
         }
         sha256_hex(text.as_bytes())
+    }
+
+    /// The filter and the values that the lines give it, which decide what it means.
+    fn filter_key(&self) -> Option<String> {
+        let filter = self.filter.as_ref()?;
+        let mut text = format!("{filter}\n");
+        for entry in self.items.iter().flat_map(|file| &file.list.entries) {
+            let values = entry.input.as_ref().and_then(|line| line.get("filterValues"));
+            writeln!(text, "{}", values.unwrap_or(&serde_json::Value::Null)).unwrap_or_default();
+        }
+        Some(sha256_hex(text.as_bytes()))
     }
 
     /// The same solution version, items and settings give the same key.
@@ -348,12 +398,28 @@ impl BatchSegmentJob {
             version.commit.sha256.clone(),
             self.item_list_sha256(),
             self.num_results.to_string(),
-            format!("{:?}", self.format),
+            self.format_key(),
             format!("{} {}", self.seen, self.min_score),
         ];
         // Jobs without reasons or users keep the key that they had before there were any.
         parts.extend(self.reasons.map(|reasons| format!("reasons {reasons}")));
-        parts.extend(users.map(|users| format!("users {}", users.key())));
+        parts.extend(users.map(|users| format!("users {}", users.key(self.users_filter.as_deref()))));
+        parts.extend(self.filter_key().map(|filter| format!("filter {filter}")));
         sha256_hex(parts.join("\n").as_bytes())
     }
+
+    /// The names of the input files count where outputs are named after them.
+    fn format_key(&self) -> String {
+        match &self.format {
+            OutputFormat::Parquet => "Parquet".to_owned(),
+            OutputFormat::JsonLines { users_key } => {
+                let names = self.items.iter().map(|file| file.name.as_str()).collect::<Vec<_>>();
+                format!("JsonLines {names:?} {users_key:?}")
+            }
+        }
+    }
+}
+
+fn of_no_file(list: ItemList) -> ItemFile {
+    ItemFile { name: "items.json".to_owned(), list }
 }

@@ -1,52 +1,83 @@
-//! The file that segments are written to while they arrive.
+//! The files that segments are written to while they arrive.
 
 use datafusion::arrow::array::RecordBatch;
-use item_affinity_datafusion::ItemEntry;
 use item_affinity_solution::SolutionVersion;
 use item_affinity_storage::{FileWriter, Run};
 
 use crate::error::Result;
-use crate::item_errors::ItemErrorRecord;
 use crate::json_lines::JsonLines;
 use crate::parquet_output::ParquetOutput;
 use crate::segment_job::{BatchSegmentJob, OutputFormat};
+use crate::segment_requests::Requests;
 
-/// The file being written.
+/// What is being written: one Parquet file, or a file of lines for each input file.
 pub(crate) enum Output<'a> {
     Parquet(Box<ParquetOutput>),
-    JsonLines { lines: JsonLines<'a>, file: Box<FileWriter> },
+    JsonLines { lines: Box<JsonLines<'a>>, files: Vec<FileWriter> },
+}
+
+/// The name of the output for an input file.
+pub(crate) fn out_name(input: &str) -> String {
+    format!("{input}.out")
 }
 
 impl<'a> Output<'a> {
-    pub(crate) async fn create(job: &'a BatchSegmentJob, version: &SolutionVersion, run: &Run) -> Result<Self> {
+    pub(crate) async fn create(
+        job: &BatchSegmentJob,
+        requests: &'a Requests<'a>,
+        version: &SolutionVersion,
+        run: &Run,
+    ) -> Result<Self> {
         Ok(match &job.format {
             OutputFormat::Parquet => Self::Parquet(Box::new(ParquetOutput::segments(run, version).await?)),
-            OutputFormat::JsonLines { input_name, users_key } => Self::JsonLines {
-                lines: JsonLines::new(&job.items, *users_key),
-                file: Box::new(run.writer(&format!("{input_name}.out")).await?),
-            },
+            OutputFormat::JsonLines { users_key } => {
+                let mut files = Vec::with_capacity(job.items.len());
+                for file in &job.items {
+                    files.push(run.writer(&out_name(&file.name)).await?);
+                }
+                Self::JsonLines { lines: Box::new(JsonLines::new(requests, job.items.len(), *users_key)), files }
+            }
         })
+    }
+
+    /// Rows that follow are of this group of items with one filter.
+    pub(crate) fn begin(&mut self, group: usize) -> Result<()> {
+        match self {
+            Self::Parquet(_) => Ok(()),
+            Self::JsonLines { lines, .. } => lines.begin(group),
+        }
     }
 
     pub(crate) async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
         match self {
             Self::Parquet(output) => output.write(batch).await,
-            Self::JsonLines { lines, file } => {
-                lines.push(batch);
-                Ok(file.write_bytes(lines.take()).await?)
+            Self::JsonLines { lines, files } => {
+                lines.push(batch)?;
+                write_lines(lines, files).await
             }
         }
     }
 
-    pub(crate) async fn finish(self, without: &[(&ItemEntry, ItemErrorRecord)]) -> Result<()> {
+    pub(crate) async fn finish(self) -> Result<()> {
         match self {
             Self::Parquet(output) => drop(output.finish().await?),
-            Self::JsonLines { lines, mut file } => {
-                let rest = lines.finish(without.iter().map(|(entry, record)| (*entry, record.message.as_str())));
-                file.write_bytes(rest).await?;
-                file.finish(None).await?;
+            Self::JsonLines { mut lines, mut files } => {
+                lines.finish()?;
+                write_lines(&mut lines, &mut files).await?;
+                for file in files {
+                    file.finish(None).await?;
+                }
             }
         }
         Ok(())
     }
+}
+
+async fn write_lines(lines: &mut JsonLines<'_>, files: &mut [FileWriter]) -> Result<()> {
+    for (file, bytes) in files.iter_mut().zip(lines.take()) {
+        if !bytes.is_empty() {
+            file.write_bytes(bytes).await?;
+        }
+    }
+    Ok(())
 }

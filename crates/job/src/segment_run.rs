@@ -1,6 +1,6 @@
 //! The work of a batch segment job between its start and its commit.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{AsArray, RecordBatch};
@@ -8,28 +8,34 @@ use datafusion::arrow::datatypes::{Field, Schema};
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
-use item_affinity_datafusion::{
-    CandidateCounts, ItemEntry, SEGMENT_SCHEMA, SegmentsRequest, segments_dataframe, session,
-};
+use item_affinity_datafusion::{CandidateCounts, SEGMENT_SCHEMA, SegmentsRequest, segments_dataframe, session};
 use item_affinity_solution::{SolutionVersion, Stage};
 use item_affinity_storage::{CommitBody, Run, SolutionPin};
 
 use crate::error::{Error, Result};
 use crate::explained_rows::ExplainedRows;
-use crate::item_errors::{self, ItemErrorRecord};
-use crate::job_users::JobUsers;
-use crate::segment_job::BatchSegmentJob;
+use crate::filter_expression::{FilterExpression, MOST_FIELDS};
+use crate::item_errors;
+use crate::job_users::{JobUsers, UsersCondition};
+use crate::segment_job::{BatchSegmentJob, OutputFormat};
 use crate::segment_output::Output;
 use crate::segment_report::SegmentReport;
+use crate::segment_requests::Requests;
 
 /// What has been written.
 #[derive(Default)]
 struct Written {
-    /// Rows of segments by item.
-    by_item: BTreeMap<String, u64>,
+    /// Rows of segments by group and item.
+    by_item: BTreeMap<(usize, String), u64>,
     /// Rows of segments, and rows of reasons.
     rows: u64,
     reasons: u64,
+}
+
+/// The files that a job writes.
+struct Outputs<'a> {
+    segments: Output<'a>,
+    explained: Option<ExplainedRows>,
 }
 
 impl BatchSegmentJob {
@@ -44,34 +50,59 @@ impl BatchSegmentJob {
             Some(session) => session.clone(),
             None => session(&self.stores, self.settings)?,
         };
-        let wanted = self.items.entries.iter().filter_map(|e| e.item.as_ref().ok()).collect::<BTreeSet<_>>();
-        let known = wanted.iter().filter(|id| version.items.ids.index_of(id).is_some()).count();
-        let mut warnings = self.warnings(version, wanted.len());
-        let mut candidates = None;
-        let written = if wanted.is_empty() {
-            // Every line was unreadable: the records say why, and there is nothing to rank.
-            self.write_rows(None, version, run).await?
-        } else {
+        let requests = Requests::of(&self.items, self.filter.as_ref(), &version.items.ids);
+        if requests.groups.len() > 1 && self.format == OutputFormat::Parquet {
+            return Err(Error::Missing(
+                "filterValues that differ from line to line need --format json-lines: one item may then have several \
+                 segments, which a table by item cannot hold",
+            ));
+        }
+        let mut warnings = self.warnings(version, &requests);
+        let known = requests.groups.iter().flat_map(|group| &group.items);
+        let known = known.filter(|id| version.items.ids.index_of(id).is_some()).count();
+        let expected = known as u64 * (self.num_results as u64).min(version.model.users);
+        let mut outputs = Outputs {
+            segments: Output::create(self, &requests, version, run).await?,
+            explained: match self.reasons {
+                Some(_) => Some(ExplainedRows::create(run, version).await?),
+                None => None,
+            },
+        };
+        let (mut written, mut candidates) = (Written::default(), None);
+        // Where every line is unreadable there is no group: the records say why, and there is nothing to rank.
+        for (number, group) in requests.groups.iter().enumerate() {
+            let condition = match (&group.filter, &self.users_filter) {
+                (Some(filter), _) => UsersCondition::Filter(filter),
+                (None, Some(predicate)) => UsersCondition::Sql(predicate),
+                (None, None) => UsersCondition::Everybody,
+            };
             let request = SegmentsRequest {
-                items: wanted.iter().map(|id| (*id).clone()).collect(),
+                items: group.items.clone(),
                 num_results: self.num_results,
                 seen: self.seen,
                 min_score: self.min_score,
                 reasons: self.reasons,
                 users: match users {
-                    Some(users) => Some(users.query(&ctx, &self.stores).await?),
+                    Some(users) => Some(users.query(&ctx, &self.stores, condition).await?),
                     None => None,
                 },
             };
             let planned = segments_dataframe(&ctx, &self.stores, version, &request)?;
-            let expected = known as u64 * (self.num_results as u64).min(version.model.users);
-            self.observer.stage(Stage::new("rank users", "rows", Some(expected)));
+            if number == 0 {
+                self.observer.stage(Stage::new("rank users", "rows", Some(expected)));
+            }
             let context = Arc::new(planned.segments.task_ctx());
             let plan = planned.segments.create_physical_plan().await?;
-            let written = self.write_rows(Some(execute_stream(Arc::clone(&plan), context)?), version, run).await?;
-            candidates = CandidateCounts::of(&plan);
-            written
-        };
+            outputs.segments.begin(number)?;
+            self.write_rows(number, execute_stream(Arc::clone(&plan), context)?, &mut outputs, &mut written).await?;
+            // Groups overlap in users, so their counts do not add up to anything.
+            candidates = if requests.groups.len() == 1 { CandidateCounts::of(&plan) } else { None };
+        }
+        let Outputs { segments, explained } = outputs;
+        if let Some(explained) = explained {
+            written.reasons = explained.finish().await?;
+        }
+        segments.finish().await?;
         warnings.extend(candidates.filter(|users| users.unknown > 0).map(|users| {
             format!(
                 "USERS_UNKNOWN: {} of {} users are not in the solution version and in no segment; train or refresh with \
@@ -82,20 +113,18 @@ impl BatchSegmentJob {
         if let Some(users) = users {
             users.unchanged(&self.stores).await?;
         }
-        let item_errors = self.item_errors(version);
+        let item_errors = requests.errors().map(|(_, record)| record.clone()).collect::<Vec<_>>();
         if !item_errors.is_empty() {
             let records = item_errors::to_parquet(&item_errors)?;
             run.put_internal("errors.parquet", records, Some(item_errors.len() as u64)).await?;
         }
         let mut report = SegmentReport::of(version);
-        report.asked = self.items.entries.len() as u64;
+        report.asked = requests.asked.len() as u64;
         report.error = item_errors.len() as u64;
-        for entry in &self.items.entries {
-            let Ok(id) = &entry.item else { continue };
-            match written.by_item.get(id.as_str()) {
-                Some(_) => report.ok += 1,
-                None if version.items.ids.index_of(id).is_some() => report.empty += 1,
-                None => {}
+        for (group, item) in requests.asked.iter().filter_map(|asked| asked.request.as_ref().ok()) {
+            match written.by_item.contains_key(&(*group, (*item).to_owned())) {
+                true => report.ok += 1,
+                false => report.empty += 1,
             }
         }
         report.rows = written.by_item.values().sum();
@@ -139,11 +168,26 @@ impl BatchSegmentJob {
         Ok((body, report))
     }
 
-    fn warnings(&self, version: &SolutionVersion, distinct: usize) -> Vec<String> {
+    fn warnings(&self, version: &SolutionVersion, requests: &Requests<'_>) -> Vec<String> {
         let mut warnings = Vec::new();
-        let readable = self.items.entries.iter().filter(|e| e.item.is_ok()).count();
-        if readable > distinct {
-            warnings.push(format!("ITEM_DUPLICATE: {} items are asked for more than once", readable - distinct));
+        if requests.duplicates() > 0 {
+            warnings.push(format!("ITEM_DUPLICATE: {} items are asked for more than once", requests.duplicates()));
+        }
+        if requests.numbers() > 0 {
+            warnings.push(format!("ITEM_ID_NUMBER: {} item ids are numbers, read as their digits", requests.numbers()));
+        }
+        if requests.unused_values > 0 {
+            warnings.push(format!(
+                "FILTER_VALUES_UNUSED: {} lines have filterValues, and the job has no filter; give it with --filter",
+                requests.unused_values
+            ));
+        }
+        let fields = self.filter.as_ref().map_or(0, FilterExpression::fields);
+        if fields > MOST_FIELDS {
+            warnings.push(format!(
+                "FILTER_FIELDS: the filter asks for {fields} fields; Amazon Personalize allows {MOST_FIELDS}, here there is \
+                 no limit"
+            ));
         }
         if self.num_results as u64 > version.model.users {
             warnings.push(format!(
@@ -157,75 +201,52 @@ impl BatchSegmentJob {
     /// Writes the rows of an ordered stream and counts them by item.
     async fn write_rows(
         &self,
-        mut rows: Option<SendableRecordBatchStream>,
-        version: &SolutionVersion,
-        run: &Run,
-    ) -> Result<Written> {
-        let mut output = Output::create(self, version, run).await?;
-        let mut explained = match self.reasons {
-            Some(_) => Some(ExplainedRows::create(run, version).await?),
-            None => None,
-        };
-        let mut written = Written::default();
+        group: usize,
+        mut rows: SendableRecordBatchStream,
+        outputs: &mut Outputs<'_>,
+        written: &mut Written,
+    ) -> Result<()> {
+        let Outputs { segments: output, explained } = outputs;
         loop {
-            let next = async {
-                match rows.as_mut() {
-                    Some(rows) => rows.next().await,
-                    None => None,
-                }
-            };
             let batch = tokio::select! {
                 biased;
                 () = self.cancellation.cancelled() => return Err(Error::Cancelled),
-                batch = next => batch,
+                batch = rows.next() => batch,
             };
             let Some(batch) = batch.transpose()? else { break };
             match explained.as_mut() {
-                None => self.write_segments(&batch, &mut output, &mut written).await?,
+                None => self.write_segments(group, &batch, output, written).await?,
                 Some(explained) => {
                     explained.push(&batch).await?;
                     while let Some(segments) = explained.next_segments() {
-                        self.write_segments(&segments, &mut output, &mut written).await?;
+                        self.write_segments(group, &segments, output, written).await?;
                     }
                 }
             }
         }
-        if let Some(mut explained) = explained {
-            if let Some(segments) = explained.last_segments()? {
-                self.write_segments(&segments, &mut output, &mut written).await?;
-            }
-            written.reasons = explained.finish().await?;
+        // Reasons are written with one group alone, whose last segments these are.
+        if let Some(explained) = explained
+            && let Some(segments) = explained.last_segments()?
+        {
+            self.write_segments(group, &segments, output, written).await?;
         }
-        output.finish(&self.without_segment(version).collect::<Vec<_>>()).await?;
-        Ok(written)
+        Ok(())
     }
 
-    async fn write_segments(&self, batch: &RecordBatch, output: &mut Output<'_>, written: &mut Written) -> Result<()> {
+    async fn write_segments(
+        &self,
+        group: usize,
+        batch: &RecordBatch,
+        output: &mut Output<'_>,
+        written: &mut Written,
+    ) -> Result<()> {
         for (item, rows) in item_runs(batch) {
-            *written.by_item.entry(item.to_owned()).or_default() += rows;
+            *written.by_item.entry((group, item.to_owned())).or_default() += rows;
         }
         output.write(batch).await?;
         written.rows += batch.num_rows() as u64;
         self.observer.advance(written.rows, None);
         Ok(())
-    }
-
-    fn item_errors(&self, version: &SolutionVersion) -> Vec<ItemErrorRecord> {
-        self.without_segment(version).map(|(_, record)| record).collect()
-    }
-
-    /// The entries that can have no segment, with the reason.
-    fn without_segment(&self, version: &SolutionVersion) -> impl Iterator<Item = (&ItemEntry, ItemErrorRecord)> {
-        self.items.entries.iter().filter_map(|entry| {
-            let record = match &entry.item {
-                Ok(id) if version.items.ids.index_of(id).is_some() => return None,
-                Ok(id) => ItemErrorRecord::not_in_model(id),
-                Err(error) => {
-                    ItemErrorRecord { item_id: None, code: error.code.to_owned(), message: error.message.clone() }
-                }
-            };
-            Some((entry, record))
-        })
     }
 }
 
