@@ -274,3 +274,210 @@ async fn a_prefix_of_names_in_an_object_store_is_every_file_that_begins_with_it(
     }
     assert!(ItemList::read_files(&stores, &Location::parse("memory:///in/july").unwrap()).await.is_err());
 }
+
+const INTERACTIONS: &str = r#"{"type": "record", "name": "Interactions", "namespace": "com.amazonaws.personalize.schema",
+  "fields": [{"name": "USER_ID", "type": "string"}, {"name": "ITEM_ID", "type": "string"},
+    {"name": "TIMESTAMP", "type": "long"}, {"name": "EVENT_TYPE", "type": "string"},
+    {"name": "EVENT_VALUE", "type": ["null", "float"]}], "version": "1.0"}"#;
+const ITEMS: &str = r#"{"type": "record", "name": "Items", "namespace": "com.amazonaws.personalize.schema",
+  "fields": [{"name": "ITEM_ID", "type": "string"}, {"name": "CATEGORY", "type": "string", "categorical": true},
+    {"name": "PRICE", "type": ["null", "float"]}, {"name": "TITLE", "type": "string"}], "version": "1.0"}"#;
+const USERS: &str = r#"{"type": "record", "name": "Users", "namespace": "com.amazonaws.personalize.schema",
+  "fields": [{"name": "USER_ID", "type": "string"}, {"name": "COUNTRY", "type": ["string", "null"], "categorical": true}],
+  "version": "1.0"}"#;
+
+/// The built-in data as Amazon Personalize has them: CSV with schemas, and the same rows as Parquet.
+fn personalize_data(folder: &Path) {
+    for (name, schema) in [("interactions", INTERACTIONS), ("items", ITEMS), ("users", USERS)] {
+        std::fs::write(folder.join(format!("{name}.schema.json")), schema).unwrap();
+    }
+    for (name, query) in [
+        (
+            "interactions",
+            "SELECT user_id AS \"USER_ID\", item_id AS \"ITEM_ID\", to_unixtime(timestamp) AS \"TIMESTAMP\", event_type AS \
+             \"EVENT_TYPE\", CAST(CASE WHEN event_type = 'purchase' THEN 2.5 END AS FLOAT) AS \"EVENT_VALUE\" FROM t",
+        ),
+        (
+            "items",
+            "SELECT item_id AS \"ITEM_ID\", category AS \"CATEGORY\", CAST(CASE WHEN item_id LIKE '%5' THEN NULL ELSE \
+             length(title) + 0.5 END AS FLOAT) AS \"PRICE\", title || ', \"new\"' AS \"TITLE\" FROM t",
+        ),
+        ("users", "SELECT user_id AS \"USER_ID\", country AS \"COUNTRY\" FROM t"),
+    ] {
+        let table = format!(
+            "CREATE EXTERNAL TABLE t STORED AS PARQUET LOCATION '{}'; {query}",
+            data(&format!("{name}.parquet"))
+        );
+        for format in ["csv", "parquet"] {
+            let file = folder.join(format!("{name}.{format}")).display().to_string();
+            succeed(["sql", "--threads", "1", "--format", format, "--output", &file, "-c", &table]);
+        }
+    }
+}
+
+/// The names and bytes of a version's parts.
+fn parts(solution: &Path) -> Vec<(String, Vec<u8>)> {
+    let files =
+        files_below(solution).into_iter().filter(|f| f.starts_with("versions") && f.ends_with("part-00000.parquet"));
+    files
+        .map(|file| {
+            let table = file.parent().unwrap().file_name().unwrap().to_string_lossy().into_owned();
+            (table, std::fs::read(solution.join(file)).unwrap())
+        })
+        .collect()
+}
+
+#[test]
+fn csv_with_schemas_trains_the_very_model_of_the_same_rows_in_parquet() {
+    let folder = tempfile::tempdir().unwrap();
+    personalize_data(folder.path());
+    let place = |name: &str| folder.path().join(name).display().to_string();
+    let of = |command: &str, kind: &str, solution: Option<&str>, more: &[&str]| {
+        let mut arguments = vec![command.to_owned()];
+        for name in ["interactions", "items", "users"] {
+            if command == "refresh" && name != "interactions" {
+                continue;
+            }
+            arguments.extend([format!("--{name}"), place(&format!("{name}.{kind}"))]);
+            if kind == "csv" {
+                arguments.extend([format!("--{name}-schema"), place(&format!("{name}.schema.json"))]);
+            }
+        }
+        arguments.extend(solution.into_iter().flat_map(|solution| ["--solution".to_owned(), place(solution)]));
+        arguments.extend(more.iter().map(|argument| (*argument).to_owned()));
+        cli(arguments)
+    };
+    // Titles are plain strings in the schema, so they are no attributes of the Parquet files either.
+    let recipe = ["--hidden-dimension", "32", "--event-value-threshold", "2"];
+    for kind in ["csv", "parquet"] {
+        let excluded = ["--exclude-columns", "title"];
+        let excluded: &[&str] = if kind == "csv" { &[] } else { &excluded };
+        let ended = of("train", kind, Some(kind), &[&recipe[..], excluded].concat());
+        assert_eq!(ended.code, 0, "{ended:?}");
+    }
+    let [csv, parquet] = ["csv", "parquet"].map(|kind| parts(&folder.path().join(kind)));
+    assert!(csv.len() >= 3, "{}", csv.len());
+    assert!(
+        csv == parquet,
+        "{:?} {:?}",
+        csv.iter().map(|p| &p.0).collect::<Vec<_>>(),
+        parquet.iter().map(|p| &p.0).collect::<Vec<_>>()
+    );
+    assert!(of("train", "csv", Some("csv"), &recipe).stdout.contains("already done as version 1"));
+    // A schema of another meaning is another job.
+    let numbers = ITEMS.replace("\"string\", \"categorical\": true", "\"string\"");
+    std::fs::write(place("items.schema.json"), numbers).unwrap();
+    let other = of("train", "csv", Some("csv"), &recipe);
+    assert!(other.stdout.contains("committed version 2"), "{other:?}");
+    assert!(other.stderr.contains("columns=[CATEGORY, TITLE]"), "{other:?}");
+
+    let report = of("check", "csv", None, &["--format", "json"]);
+    let report: Value = serde_json::from_str(&report.stdout).unwrap();
+    assert_eq!((&report["users"], &report["items"]), (&json!(1_500), &json!(80)));
+    let [csv, parquet] = ["csv", "parquet"].map(|kind| {
+        let exclude: &[&str] = if kind == "parquet" { &["--exclude-columns", "title,category"] } else { &[] };
+        let ended = of("evaluate", kind, None, &[&["--hidden-dimension", "32", "--format", "json"], exclude].concat());
+        assert_eq!(ended.code, 0, "{ended:?}");
+        let mut figures: Value = serde_json::from_str(&ended.stdout).unwrap();
+        figures.as_object_mut().unwrap().retain(|name, _| name != "seconds" && name != "data");
+        figures
+    });
+    assert_eq!(csv, parquet);
+    let plain = |kind: &str| {
+        let mut arguments =
+            vec!["train".to_owned(), "--quiet".to_owned(), "--hidden-dimension".to_owned(), "32".to_owned()];
+        arguments.extend([
+            "--interactions".to_owned(),
+            place(&format!("interactions.{kind}")),
+            "--solution".to_owned(),
+            place("plain"),
+        ]);
+        cli(arguments)
+    };
+    assert_eq!(plain("parquet").code, 0);
+    // Users as CSV say who may be in a segment, as in Parquet.
+    let [csv, parquet] = ["csv", "parquet"].map(|kind| {
+        let (users, schema) = (place(&format!("users.{kind}")), place("users.schema.json"));
+        let filter =
+            ["--item", "COFFEE-01", "--users", &users, "--filter", "EXCLUDE UserID WHERE Users.COUNTRY IN (\"DE\")"];
+        let more: &[&str] = if kind == "csv" { &["--users-schema", &schema] } else { &[] };
+        let output = folder.path().join(format!("segments.{kind}"));
+        let ended = segment(&output, &[&filter[..], more].concat());
+        assert_eq!(ended.code, 0, "{ended:?}");
+        let part = files_below(&output).into_iter().find(|f| f.ends_with("part-00000.parquet")).unwrap();
+        std::fs::read(output.join(part)).unwrap()
+    });
+    assert!(csv == parquet);
+    let refreshed = of("refresh", "csv", Some("plain"), &[]);
+    assert!(refreshed.code == 0 && refreshed.stdout.contains("committed version 2"), "{refreshed:?}");
+}
+
+#[test]
+fn csv_that_is_not_what_its_schema_says_is_refused_with_row_and_column_and_without_values() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = |name: &str| folder.path().join(name).display().to_string();
+    std::fs::write(place("schema.json"), INTERACTIONS.replace("[\"null\", \"float\"]", "\"float\"")).unwrap();
+    const HEADER: &str = "USER_ID,ITEM_ID,TIMESTAMP,EVENT_TYPE,EVENT_VALUE\n";
+    let good =
+        (0..3_000).map(|n| format!("canary-{},item-{},{},view,1.5\n", n % 100, (n * 7) % 50, 1_767_225_600 + n * 60));
+    let good = good.collect::<String>();
+    let check = |bytes: &[u8], schema: &str| {
+        std::fs::write(place("interactions.csv"), bytes).unwrap();
+        cli(["check", "--quiet", "--interactions", &place("interactions.csv"), "--interactions-schema", &place(schema)])
+    };
+    assert_eq!(check(format!("{HEADER}{good}").as_bytes(), "schema.json").code, 0);
+    assert_eq!(
+        check(format!("\u{feff}{}", format!("{HEADER}{good}").replace('\n', "\r\n")).as_bytes(), "schema.json").code,
+        0
+    );
+    for (rows, says) in [
+        ("canary-1,item-1,1767225600,view\n", "incorrect number of fields for line 3002, expected 5 got 4"),
+        ("canary-1,item-1,1767225600,view,1,canary\n", "incorrect number of fields for line 3002, expected 5 got 6"),
+        ("canary-1,item-1,canary,view,1\n", "a value that is no long; file=FILE row=3000 column=TIMESTAMP"),
+        ("canary-1,item-1,1.5,view,1\n", "a value that is no long"),
+        ("canary-1,item-1,1767225600,view,canary\n", "column=EVENT_VALUE"),
+    ] {
+        let text = format!("{HEADER}{good}{rows}");
+        let mut command =
+            vec!["check".to_owned(), "--quiet".to_owned(), "--event-value-threshold".to_owned(), "0".to_owned()];
+        std::fs::write(place("interactions.csv"), text).unwrap();
+        command.extend([
+            "--interactions".to_owned(),
+            place("interactions.csv"),
+            "--interactions-schema".to_owned(),
+            place("schema.json"),
+        ]);
+        let ended = cli(command);
+        assert_eq!((ended.code, ended.stdout.as_str()), (3, ""), "{says}: {ended:?}");
+        let says = says.replace("FILE", &place("interactions.csv"));
+        assert!(
+            ended.stderr.starts_with("error: ERR_CSV: ") && ended.stderr.contains(&says),
+            "{says}: {}",
+            ended.stderr
+        );
+        assert!(!ended.stderr.contains("canary"), "{}", ended.stderr);
+    }
+    for (bytes, says) in [
+        (
+            format!("ITEM_ID,USER_ID,TIMESTAMP,EVENT_TYPE,EVENT_VALUE\n{good}").into_bytes(),
+            "the header is [ITEM_ID, USER_ID",
+        ),
+        (format!("{}{good}", HEADER.replace("USER_ID", "\"USER_ID\"")).into_bytes(), "without quotes"),
+        (good.clone().into_bytes(), "the header is ["),
+        (b"\xff\xfeU\0S\0".to_vec(), "not UTF-8"),
+        (std::fs::read(data("interactions.parquet")).unwrap(), "leave the schema out"),
+        (format!("{HEADER}\"{good}").into_bytes(), "incorrect number of fields"),
+        ([HEADER.as_bytes(), b"u,\xff,1767225600,view,1\n"].concat(), "invalid UTF-8 data for line 2"),
+    ] {
+        let ended = check(&bytes, "schema.json");
+        assert_eq!((ended.code, ended.stdout.as_str()), (3, ""), "{says}: {ended:?}");
+        assert!(ended.stderr.contains(says), "{says}: {}", ended.stderr);
+    }
+    // Absent ids are counted as in Parquet; absent values where the schema has no null are not.
+    let ended = check(format!("{HEADER}{good},item-1,1767225600,view,1\n").as_bytes(), "schema.json");
+    assert!(ended.stderr.contains("ERR_TOO_MANY_BAD_ROWS: 1 of 3001 rows rejected (id_null 1)"), "{ended:?}");
+    std::fs::write(place("broken.json"), INTERACTIONS.replace("com.amazonaws", "org.example")).unwrap();
+    let ended = check(good.as_bytes(), "broken.json");
+    assert_eq!(ended.code, 3, "{ended:?}");
+    assert!(ended.stderr.starts_with("error: ERR_SCHEMA_FILE: \"namespace\" is "), "{ended:?}");
+}

@@ -117,6 +117,9 @@ pub(crate) struct InteractionArgs {
     /// Interactions as Parquet: a file, a folder (Hive partitions allowed) or a glob; may repeat.
     #[arg(long, required = true, value_name = "LOCATION")]
     pub(crate) interactions: Vec<String>,
+    /// Interactions are CSV of this schema of Amazon Personalize (Avro JSON).
+    #[arg(long, value_name = "LOCATION")]
+    pub(crate) interactions_schema: Option<String>,
     /// Names a column: user_id=household_id; may repeat. Case does not matter.
     #[arg(long, value_name = "OURS=THEIRS")]
     pub(crate) column: Vec<String>,
@@ -142,6 +145,12 @@ pub(crate) struct DatasetArgs {
     /// Users as Parquet, with user_id and any attributes.
     #[arg(long, value_name = "LOCATION")]
     pub(crate) users: Vec<String>,
+    /// Items are CSV of this schema of Amazon Personalize.
+    #[arg(long, value_name = "LOCATION", requires = "items")]
+    pub(crate) items_schema: Option<String>,
+    /// Users are CSV of this schema of Amazon Personalize.
+    #[arg(long, value_name = "LOCATION", requires = "users")]
+    pub(crate) users_schema: Option<String>,
     /// Only events of this type count; may repeat.
     #[arg(long, value_name = "TYPE")]
     pub(crate) event_type: Vec<String>,

@@ -13,7 +13,8 @@ use crate::train::dataset;
 
 pub(crate) async fn run(global: &Global, args: CheckArgs) -> Result<ExitCode, Failure> {
     let progress = Progress::new(global);
-    let report = data_report(&Stores::from_env(), &dataset(&args.data)?, &progress).await?;
+    let stores = Stores::from_env();
+    let report = data_report(&stores, &dataset(&stores, &args.data).await?, &progress).await?;
     progress.end_stage();
     match args.format {
         ReportFormat::Table => say(&report.to_string())?,

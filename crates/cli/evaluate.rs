@@ -67,7 +67,7 @@ pub(crate) async fn run(global: &Global, args: EvaluateArgs) -> Result<ExitCode,
         ProtocolName::Both => &[Protocol::Time, Protocol::Personalize],
     };
     let ks = args.k.iter().map(|k| *k as usize).collect();
-    let report = EvaluationJob::of(dataset(&args.data)?)
+    let report = EvaluationJob::of(dataset(&stores, &args.data).await?)
         .recipe(args.recipe.recipe())
         .protocols(protocols.iter().copied())
         .time_protocol(TimeProtocol { least_item_interactions: args.least_item_interactions, ks })

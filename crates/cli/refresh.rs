@@ -3,19 +3,23 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use item_affinity_ingest::Dataset;
 use item_affinity_solution::{Observer, RefreshJob, RefreshReport};
+use item_affinity_storage::Stores;
 
 use crate::args::{Global, RefreshArgs};
 use crate::exit::Failure;
 use crate::print::say;
 use crate::progress::{Progress, grouped};
-use crate::train::{already_done, committed};
+use crate::train::{already_done, committed, schema};
 
 pub(crate) async fn run(global: &Global, args: RefreshArgs) -> Result<ExitCode, Failure> {
     let progress = Arc::new(Progress::new(global));
     let columns = args.log.columns()?;
+    let of_csv = schema(&Stores::from_env(), args.log.interactions_schema.as_deref(), Dataset::Interactions).await?;
     let job = args.log.interactions.iter().fold(RefreshJob::new(&args.solution), |job, from| job.interactions(from));
     let report = job
+        .interactions_schema(of_csv)
         .columns(columns)
         .max_bad_row_share(args.log.max_bad_rows)
         .timestamp_unit(args.log.timestamp_unit.map(Into::into))

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use item_affinity_datafusion::SessionSettings;
+use item_affinity_ingest::Dataset;
 use item_affinity_job::{BatchSegmentJob, ItemList, Observer, OutputFormat, SegmentReport, UsersKey};
 use item_affinity_storage::{Location, Stores};
 
@@ -12,6 +13,7 @@ use crate::exit::Failure;
 use crate::print::say;
 use crate::progress::{Progress, grouped};
 use crate::segment_args::{SegmentArgs, SegmentFormat, UsersKeyName};
+use crate::train::schema;
 
 /// Committed, but some items have error records.
 const ITEM_ERRORS: u8 = 4;
@@ -43,7 +45,8 @@ pub(crate) async fn run(global: &Global, args: SegmentArgs) -> Result<ExitCode, 
         target_partitions: global.threads.map(std::num::NonZeroUsize::get),
     };
     if let Some(users) = &args.users {
-        job = job.users(users);
+        let schema = schema(&stores, args.users_schema.as_deref(), Dataset::Users).await?;
+        job = job.users(users).users_schema(schema);
     }
     if let Some(condition) = &args.users_filter {
         job = job.users_filter(condition);

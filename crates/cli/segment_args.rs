@@ -33,9 +33,12 @@ pub(crate) struct SegmentArgs {
     /// Leaves out users whose probability is lower, 0 to 1.
     #[arg(long, value_name = "PROBABILITY", default_value_t = 0.0)]
     pub(crate) min_score: f32,
-    /// Only the users of this Parquet data set with user_id may be in a segment; taken before the best are.
+    /// Only the users of this data set with user_id, Parquet unless there is a schema, may be in a segment; taken before the best are.
     #[arg(long, value_name = "LOCATION")]
     pub(crate) users: Option<String>,
+    /// Those users are CSV of this schema of Amazon Personalize.
+    #[arg(long, value_name = "LOCATION", requires = "users")]
+    pub(crate) users_schema: Option<String>,
     /// Only those of --users for whom this SQL condition over their columns holds: "country = 'DE'".
     #[arg(long, value_name = "CONDITION", requires = "users")]
     pub(crate) users_filter: Option<String>,

@@ -3,8 +3,9 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use item_affinity_ingest::AttributeSelection;
-use item_affinity_solution::{Dataset, ModelCard, Observer, SolutionRef, TrainingJob, TrainingReport};
+use item_affinity_ingest::{AttributeSelection, Dataset as DatasetKind, DatasetSchema};
+use item_affinity_solution::{Dataset, DatasetSchemas, ModelCard, Observer, SolutionRef, TrainingJob, TrainingReport};
+use item_affinity_storage::{Location, Stores};
 
 use crate::args::{DatasetArgs, Global, TrainArgs};
 use crate::exit::Failure;
@@ -13,7 +14,7 @@ use crate::progress::{Progress, grouped};
 
 pub(crate) async fn run(global: &Global, args: TrainArgs) -> Result<ExitCode, Failure> {
     let progress = Arc::new(Progress::new(global));
-    let report = TrainingJob::of(dataset(&args.data)?)
+    let report = TrainingJob::of(dataset(&Stores::from_env(), &args.data).await?)
         .recipe(args.recipe.recipe())
         .solution(&args.solution)
         .allow_small_data(args.data.log.allow_small_data)
@@ -58,8 +59,13 @@ pub(crate) fn committed(solution: &SolutionRef, model: &ModelCard) -> String {
 }
 
 /// The data that the arguments name.
-pub(crate) fn dataset(args: &DatasetArgs) -> Result<Dataset, Failure> {
+pub(crate) async fn dataset(stores: &Stores, args: &DatasetArgs) -> Result<Dataset, Failure> {
     Ok(Dataset {
+        schemas: DatasetSchemas {
+            interactions: schema(stores, args.log.interactions_schema.as_deref(), DatasetKind::Interactions).await?,
+            items: schema(stores, args.items_schema.as_deref(), DatasetKind::Items).await?,
+            users: schema(stores, args.users_schema.as_deref(), DatasetKind::Users).await?,
+        },
         interactions: args.log.interactions.clone(),
         items: args.items.clone(),
         users: args.users.clone(),
@@ -72,4 +78,14 @@ pub(crate) fn dataset(args: &DatasetArgs) -> Result<Dataset, Failure> {
         timestamp_unit: args.log.timestamp_unit.map(Into::into),
         attributes: AttributeSelection { include: args.include_columns.clone(), exclude: args.exclude_columns.clone() },
     })
+}
+
+/// The schema of a data set in CSV, where one is given.
+pub(crate) async fn schema(
+    stores: &Stores,
+    location: Option<&str>,
+    dataset: DatasetKind,
+) -> Result<Option<Arc<DatasetSchema>>, Failure> {
+    let Some(location) = location else { return Ok(None) };
+    Ok(Some(Arc::new(DatasetSchema::read(stores, &Location::parse(location)?, dataset).await?)))
 }

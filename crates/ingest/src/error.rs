@@ -124,6 +124,32 @@ pub enum Error {
         cure: String,
     },
 
+    /// A schema file of Amazon Personalize breaks one of its rules.
+    #[error("ERR_SCHEMA_FILE: {what}; file={file}; {cure}")]
+    SchemaFile {
+        /// What is wrong.
+        what: String,
+        /// The file.
+        file: String,
+        /// What to write.
+        cure: String,
+    },
+
+    /// A CSV file is not what its schema says. Values are not repeated.
+    #[error("ERR_CSV: {what}; {place}; {cure}")]
+    Csv {
+        /// What is wrong.
+        what: String,
+        /// The file, with row and column where they are known.
+        place: Box<Place>,
+        /// What to do.
+        cure: String,
+    },
+
+    /// Columns of a batch that do not fit its schema.
+    #[error("a batch of rows does not fit its schema; this is a bug in item-affinity, please report it")]
+    Batch(#[from] arrow::error::ArrowError),
+
     /// A batch could not be converted although its type was accepted.
     #[error(
         "ERR_COLUMN_TYPE: {wanted} cannot be converted; {place}; write the column again with one of the accepted types"
@@ -164,11 +190,13 @@ impl Error {
             | Error::NoInteractions { .. }
             | Error::TooLittleData { .. }
             | Error::TimestampsEqual { .. }
+            | Error::SchemaFile { .. }
+            | Error::Csv { .. }
             | Error::Convert { .. } => ErrorKind::BadInput,
             Error::Storage(error) => error.kind(),
             // The only refusals of the model that data can cause are of size: ids or rows past the index width.
             Error::Model(_) => ErrorKind::Limit,
-            Error::Task(_) => ErrorKind::Bug,
+            Error::Task(_) | Error::Batch(_) => ErrorKind::Bug,
         }
     }
 }

@@ -1,14 +1,17 @@
 //! The files of a data set, opened and matched with its contract.
 
 use std::collections::{BTreeSet, HashSet};
+use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use item_affinity_storage::{InputFile, Location, ParquetInput, Stores, list_parquet, open_parquet};
+use item_affinity_storage::{FileKind, InputFile, Location, Stores, list_files};
 
 use crate::bound_file::BoundFile;
 use crate::columns::{ColumnMapping, Offer, Source, bind, clean};
+use crate::dataset_schema::DatasetSchema;
 use crate::error::Result;
 use crate::schema::{Dataset, RESERVED_UNREAD, USER_ID};
+use crate::table_input::{TableInput, file_kind};
 use crate::tally::Warning;
 
 /// Footers read at the same time: the wait is the store's, not the processor's.
@@ -18,7 +21,7 @@ const MOST_OWN_COLUMNS: usize = 5;
 
 /// One open file.
 pub(crate) struct Opened {
-    pub(crate) input: ParquetInput,
+    pub(crate) input: TableInput,
     pub(crate) bound: BoundFile,
 }
 
@@ -38,12 +41,13 @@ impl Inputs {
         locations: &[Location],
         columns: &ColumnMapping,
         needed: &[&str],
+        schema: Option<&Arc<DatasetSchema>>,
     ) -> Result<Self> {
-        let mut warnings = Vec::new();
-        let files = list(stores, locations, &mut warnings).await?;
+        let mut warnings = schema.map(|schema| schema.warnings()).unwrap_or_default();
+        let files = list(stores, locations, file_kind(schema), &mut warnings).await?;
         // Collected first: a lazy map of borrowed files would keep the whole read from moving between threads.
-        let opening: Vec<_> = files.iter().map(|file| open_parquet(stores, file)).collect();
-        let opened: Vec<ParquetInput> = stream::iter(opening).buffered(FOOTERS_AT_ONCE).try_collect().await?;
+        let opening: Vec<_> = files.iter().map(|file| TableInput::open(stores, file, schema)).collect();
+        let opened: Vec<TableInput> = stream::iter(opening).buffered(FOOTERS_AT_ONCE).try_collect().await?;
         let mut bound = Vec::with_capacity(files.len());
         for (number, (file, input)) in files.iter().zip(opened).enumerate() {
             let name = file.location.to_string();
@@ -70,8 +74,9 @@ impl Inputs {
         self.opened.iter().map(|file| file.bound.label.clone()).collect()
     }
 
+    /// Rows of all files; 0 when only reading them tells.
     pub(crate) fn rows(&self) -> u64 {
-        self.opened.iter().map(|file| file.input.rows()).sum()
+        self.opened.iter().map(|file| file.input.rows()).sum::<Option<u64>>().unwrap_or_default()
     }
 
     fn warn_about_folders(&mut self, dataset: Dataset) {
@@ -121,12 +126,17 @@ fn own_columns(file: &Opened) -> BTreeSet<String> {
         .collect()
 }
 
-async fn list(stores: &Stores, locations: &[Location], warnings: &mut Vec<Warning>) -> Result<Vec<InputFile>> {
+async fn list(
+    stores: &Stores,
+    locations: &[Location],
+    kind: FileKind,
+    warnings: &mut Vec<Warning>,
+) -> Result<Vec<InputFile>> {
     let mut files: Vec<InputFile> = Vec::new();
     let (mut ignored, mut repeated) = (0, 0);
     let mut seen = HashSet::new();
     for location in locations {
-        let listing = list_parquet(stores, location).await?;
+        let listing = list_files(stores, location, kind).await?;
         ignored += listing.ignored;
         for file in listing.files {
             if seen.insert(file.location.url().clone()) {
@@ -137,7 +147,7 @@ async fn list(stores: &Stores, locations: &[Location], warnings: &mut Vec<Warnin
         }
     }
     if ignored > 0 {
-        let message = format!("hidden and foreign files; count={ignored}; only Parquet files are read");
+        let message = format!("hidden and foreign files; count={ignored}; only data files are read");
         warnings.push(Warning::new("FILES_IGNORED", message));
     }
     if repeated > 0 {

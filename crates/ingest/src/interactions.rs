@@ -1,4 +1,4 @@
-//! Interactions from Parquet.
+//! Interactions from files.
 
 use item_affinity_model::Interactions;
 use item_affinity_storage::{InputFile, Stores};
@@ -51,8 +51,8 @@ pub async fn read_interactions(
     observer: &(dyn Fn(ReadProgress) + Sync),
 ) -> Result<Ingested> {
     source.validate()?;
-    let inputs =
-        Inputs::open(stores, Dataset::Interactions, &source.locations, &source.columns, &source.needed()).await?;
+    let (columns, needed, schema) = (&source.columns, source.needed(), source.schema.as_ref());
+    let inputs = Inputs::open(stores, Dataset::Interactions, &source.locations, columns, &needed, schema).await?;
     let total_rows = inputs.rows();
     let labels = inputs.labels();
     let completeness = Completeness::of_files(&inputs);

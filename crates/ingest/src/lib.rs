@@ -1,4 +1,4 @@
-//! Interactions, Items and Users from Parquet into the model's types, and the data report.
+//! Interactions, Items and Users from Parquet or CSV into the model's types, and the data report.
 //!
 //! ```no_run
 //! use item_affinity_ingest::{DataReport, InteractionsSource, read_interactions};
@@ -27,6 +27,8 @@ mod attribute_values;
 mod attributes;
 mod bound_file;
 mod columns;
+mod csv_input;
+mod dataset_schema;
 mod error;
 mod event_types;
 mod event_value;
@@ -48,6 +50,7 @@ mod report;
 mod report_text;
 mod schema;
 mod source;
+mod table_input;
 mod tally;
 mod text;
 mod text_codes;
@@ -56,11 +59,13 @@ mod timestamp;
 pub use attribute_selection::AttributeSelection;
 pub use attributes::AlignedAttributes;
 pub use columns::ColumnMapping;
+pub use csv_input::{CsvRows, read_csv};
+pub use dataset_schema::DatasetSchema;
 pub use error::{Error, Place, Result};
 pub use event_types::{EventTypeCount, EventTypeCounts};
 pub use ids::LONGEST_ID;
 pub use interactions::{Ingested, read_interactions};
-pub use metadata::{Metadata, read_metadata, read_metadata_with};
+pub use metadata::{Metadata, MetadataSource, read_metadata, read_metadata_from, read_metadata_with};
 pub use profile::{ColumnProfile, Completeness, LONGEST_CATEGORY, MOST_CATEGORIES};
 pub use readers::ReadProgress;
 pub use report::{

@@ -1,4 +1,4 @@
-//! Items and Users from Parquet: their ids, and what their columns hold.
+//! Items and Users: their ids, and what their columns hold.
 
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use crate::attribute_selection::{AttributeSelection, same};
 use crate::attribute_values::ColumnValues;
 use crate::attributes::MetadataValues;
 use crate::columns::{ColumnMapping, Source, clean};
+use crate::dataset_schema::DatasetSchema;
 use crate::error::{Error, Place, Result, printable};
 use crate::ids::Ids;
 use crate::inputs::{Inputs, Opened};
@@ -58,7 +59,8 @@ pub async fn read_metadata(
     locations: &[Location],
     columns: &ColumnMapping,
 ) -> Result<Metadata> {
-    read(stores, dataset, locations, columns, None).await
+    let source = MetadataSource { locations, columns, schema: None, selection: None };
+    read_metadata_from(stores, dataset, &source).await
 }
 
 /// [`read_metadata`] that also keeps the values of the selected columns, for [`Metadata::attributes_for`].
@@ -76,16 +78,29 @@ pub async fn read_metadata_with(
     columns: &ColumnMapping,
     selection: &AttributeSelection,
 ) -> Result<Metadata> {
-    read(stores, dataset, locations, columns, Some(selection)).await
+    let source = MetadataSource { locations, columns, schema: None, selection: Some(selection) };
+    read_metadata_from(stores, dataset, &source).await
 }
 
-async fn read(
-    stores: &Stores,
-    dataset: Dataset,
-    locations: &[Location],
-    columns: &ColumnMapping,
-    selection: Option<&AttributeSelection>,
-) -> Result<Metadata> {
+/// What to read as Items or Users.
+#[derive(Clone, Copy, Debug)]
+pub struct MetadataSource<'a> {
+    /// Files, folders or globs.
+    pub locations: &'a [Location],
+    /// Columns that go by other names.
+    pub columns: &'a ColumnMapping,
+    /// The schema of CSV files; Parquet files say themselves what they hold. Its marks decide which texts are attributes.
+    pub schema: Option<&'a Arc<DatasetSchema>>,
+    /// The columns whose values are kept as attributes; none keeps no values.
+    pub selection: Option<&'a AttributeSelection>,
+}
+
+/// [`read_metadata_with`] for Parquet, and for CSV with a schema.
+///
+/// # Errors
+/// those of [`read_metadata_with`]; [`Error::Csv`] for a file that is not what its schema says
+pub async fn read_metadata_from(stores: &Stores, dataset: Dataset, source: &MetadataSource<'_>) -> Result<Metadata> {
+    let MetadataSource { locations, columns, schema, selection } = *source;
     let id = match dataset {
         Dataset::Items => ITEM_ID,
         Dataset::Users => USER_ID,
@@ -97,7 +112,7 @@ async fn read(
             });
         }
     };
-    let inputs = Inputs::open(stores, dataset, locations, columns, &[]).await?;
+    let inputs = Inputs::open(stores, dataset, locations, columns, &[], schema).await?;
     let labels = inputs.labels();
     let Inputs { files, opened, mut warnings } = inputs;
     if let Some(selection) = selection {
@@ -110,6 +125,7 @@ async fn read(
         tally: Tally::default(),
         columns: Vec::new(),
         selection: selection.cloned(),
+        schema: schema.cloned(),
         values: Vec::new(),
         rows: Vec::new(),
         repeated: Vec::new(),
@@ -205,6 +221,7 @@ struct Reader {
     tally: Tally,
     columns: Vec<ColumnProfile>,
     selection: Option<AttributeSelection>,
+    schema: Option<Arc<DatasetSchema>>,
     /// In the order of `columns`; none for a column that is not selected.
     values: Vec<Option<ColumnValues>>,
     /// The id of each row, as the code of its arrival; kept when there is a selection.
@@ -273,7 +290,8 @@ impl Reader {
     fn profile(&mut self, name: &str) -> usize {
         self.columns.iter().position(|column| same(&column.name, name)).unwrap_or_else(|| {
             self.columns.push(ColumnProfile::new(name));
-            let selected = self.selection.as_ref().is_some_and(|selection| selection.admits(name));
+            let selected = self.selection.as_ref().is_some_and(|selection| selection.admits(name))
+                && self.schema.as_ref().is_none_or(|schema| schema.trains(name));
             self.values.push(selected.then(|| ColumnValues::new(name)));
             self.columns.len() - 1
         })

@@ -19,7 +19,7 @@ use crate::source::{InteractionsSource, Rules};
 pub struct ReadProgress {
     /// Rows read so far.
     pub rows: u64,
-    /// Rows in all files.
+    /// Rows in all files; 0 when only reading them tells, as with CSV.
     pub total_rows: u64,
 }
 
@@ -44,7 +44,8 @@ fn units(files: &[Opened]) -> Vec<Unit> {
         let (mut row, mut run) = (0, Unit { file, row_groups: Vec::new(), first_row: 0 });
         for row_group in 0..opened.input.row_groups() {
             run.row_groups.push(row_group);
-            row += opened.input.row_group_rows(row_group);
+            // How much it is, where only reading tells, is enough for a unit.
+            row += opened.input.row_group_rows(row_group).unwrap_or(UNIT_ROWS);
             if row - run.first_row >= UNIT_ROWS {
                 units.push(std::mem::replace(&mut run, Unit { file, row_groups: Vec::new(), first_row: row }));
             }

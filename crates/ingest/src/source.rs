@@ -1,8 +1,11 @@
 //! What to read as Interactions, and by which rules.
 
+use std::sync::Arc;
+
 use item_affinity_storage::Location;
 
 use crate::columns::ColumnMapping;
+use crate::dataset_schema::DatasetSchema;
 use crate::error::{Error, Result, printable};
 use crate::schema::{EVENT_TYPE, EVENT_VALUE};
 use crate::tally::BadRowLimits;
@@ -25,6 +28,8 @@ use crate::timestamp::TimestampUnit;
 pub struct InteractionsSource {
     /// Files, folders or globs.
     pub locations: Vec<Location>,
+    /// The schema of CSV files; Parquet files say themselves what they hold.
+    pub schema: Option<Arc<DatasetSchema>>,
     /// Columns that go by other names.
     pub columns: ColumnMapping,
     /// Event types that count; empty for all.
@@ -50,6 +55,7 @@ impl InteractionsSource {
     pub fn new(locations: Vec<Location>) -> Self {
         Self {
             locations,
+            schema: None,
             columns: ColumnMapping::new(),
             event_types: Vec::new(),
             event_value_threshold: None,

@@ -97,6 +97,12 @@ impl From<item_affinity_solution::Error> for Error {
     }
 }
 
+impl From<item_affinity_ingest::Error> for Error {
+    fn from(error: item_affinity_ingest::Error) -> Self {
+        item_affinity_solution::Error::from(error).into()
+    }
+}
+
 impl From<item_affinity_storage::Error> for Error {
     fn from(error: item_affinity_storage::Error) -> Self {
         Self::Storage(Box::new(error))

@@ -1,15 +1,18 @@
-//! The users that a job lets into its segments: a Parquet data set, and on request only those that a predicate holds for.
+//! The users that a job lets into its segments: a data set, and on request only those that a predicate holds for.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::sync::Arc;
 
+use datafusion::catalog::MemTable;
 use datafusion::dataframe::DataFrame;
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::SessionContext;
 use datafusion::logical_expr::Expr;
 use datafusion::prelude::ParquetReadOptions;
+use item_affinity_ingest::{CsvRows, DatasetSchema, read_csv};
 use item_affinity_storage::{
-    InputPin, Listing, Location, Stores, check_unchanged, list_parquet, open_parquet, sha256_hex,
+    FileKind, InputPin, Listing, Location, Stores, check_unchanged, list_files, open_parquet, sha256_hex,
 };
 
 use crate::error::{Error, Result};
@@ -20,6 +23,8 @@ use crate::filter_values::BoundFilter;
 pub(crate) struct JobUsers {
     location: Location,
     files: Listing,
+    /// Of CSV files.
+    schema: Option<Arc<DatasetSchema>>,
 }
 
 /// Which of the users may be in a segment.
@@ -34,19 +39,28 @@ pub(crate) enum UsersCondition<'a> {
 
 impl JobUsers {
     /// # Errors   storage errors; [`Error::OutputInInput`] when the segments would lie among the users
-    pub(crate) async fn list(stores: &Stores, location: &str, output: &Location) -> Result<Self> {
+    pub(crate) async fn list(
+        stores: &Stores,
+        location: &str,
+        schema: Option<&Arc<DatasetSchema>>,
+        output: &Location,
+    ) -> Result<Self> {
         let location = Location::parse(location)?;
         if location.contains(output) {
             return Err(Error::OutputInInput { output: output.to_string(), input: location.to_string() });
         }
-        let files = list_parquet(stores, &location).await?;
-        Ok(Self { location, files })
+        let kind = if schema.is_some() { FileKind::CSV } else { FileKind::PARQUET };
+        let files = list_files(stores, &location, kind).await?;
+        Ok(Self { location, files, schema: schema.cloned() })
     }
 
     /// What tells these users from others: the SQL condition, and of each file its address, size and ETag, or its time
     /// where the store has no ETags.
     pub(crate) fn key(&self, predicate: Option<&str>) -> String {
         let mut text = format!("{predicate:?}\n");
+        if let Some(schema) = &self.schema {
+            writeln!(text, "{schema}").unwrap_or_default();
+        }
         for file in &self.files.files {
             let etag = file.meta.e_tag.clone();
             let content = etag.unwrap_or_else(|| file.meta.last_modified.timestamp_micros().to_string());
@@ -80,14 +94,13 @@ impl JobUsers {
         stores: &Stores,
         condition: UsersCondition<'_>,
     ) -> Result<DataFrame> {
-        for file in &self.files.files {
-            open_parquet(stores, file).await?;
-        }
-        let store = stores.store(&self.location)?;
-        ctx.runtime_env().register_object_store(&self.location.store_url(), store);
-        let urls = self.files.files.iter().map(|file| file.location.url().to_string()).collect::<Vec<_>>();
-        let options = ParquetReadOptions { file_extension: "", ..ParquetReadOptions::default() };
-        let users = lower_case(ctx.read_parquet(urls, options).await?)?;
+        let users = lower_case(match &self.schema {
+            None => self.parquet(ctx, stores).await?,
+            Some(schema) => {
+                let CsvRows { schema, batches } = read_csv(stores, &self.files.files, schema).await?;
+                ctx.read_table(Arc::new(MemTable::try_new(schema, vec![batches])?))?
+            }
+        })?;
         let names = users.schema().columns().into_iter().map(|column| column.name).collect::<Vec<_>>();
         if !names.iter().any(|name| name == "user_id") {
             return Err(plan(format!(
@@ -113,6 +126,19 @@ impl JobUsers {
             }
         };
         users.filter(condition).map_err(|error| refused(&error))
+    }
+}
+
+impl JobUsers {
+    async fn parquet(&self, ctx: &SessionContext, stores: &Stores) -> Result<DataFrame> {
+        for file in &self.files.files {
+            open_parquet(stores, file).await?;
+        }
+        let store = stores.store(&self.location)?;
+        ctx.runtime_env().register_object_store(&self.location.store_url(), store);
+        let urls = self.files.files.iter().map(|file| file.location.url().to_string()).collect::<Vec<_>>();
+        let options = ParquetReadOptions { file_extension: "", ..ParquetReadOptions::default() };
+        Ok(ctx.read_parquet(urls, options).await?)
     }
 }
 

@@ -34,6 +34,7 @@ mod job_users;
 mod json_lines;
 mod parquet_output;
 mod segment_job;
+mod segment_key;
 mod segment_output;
 mod segment_report;
 mod segment_requests;

@@ -1,6 +1,5 @@
 //! `BatchSegmentJob`: item list in, committed segments out.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,8 +7,9 @@ use datafusion::execution::context::SessionContext;
 use item_affinity_datafusion::{
     DEFAULT_MAX_ITEMS, DEFAULT_NUM_RESULTS, ItemFile, ItemList, NUM_RESULTS_RANGE, REASONS_RANGE, Seen, SessionSettings,
 };
+use item_affinity_ingest::DatasetSchema;
 use item_affinity_solution::{LOCK_TIMEOUT, Observer, Silent, SolutionVersion};
-use item_affinity_storage::{Artifact, Commit, CommitBody, Location, Stores, Versions, sha256_hex};
+use item_affinity_storage::{Artifact, Commit, CommitBody, Location, Stores, Versions};
 use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result};
@@ -46,6 +46,7 @@ pub struct BatchSegmentJob {
     pub(crate) min_score: f32,
     pub(crate) reasons: Option<usize>,
     pub(crate) users: Option<String>,
+    pub(crate) users_schema: Option<Arc<DatasetSchema>>,
     pub(crate) users_filter: Option<String>,
     pub(crate) filter: Option<FilterExpression>,
     output: Option<String>,
@@ -100,6 +101,7 @@ impl BatchSegmentJob {
             min_score: 0.0,
             reasons: None,
             users: None,
+            users_schema: None,
             users_filter: None,
             filter: None,
             output: None,
@@ -160,6 +162,13 @@ impl BatchSegmentJob {
     #[must_use]
     pub fn users(mut self, location: &str) -> Self {
         self.users = Some(location.to_owned());
+        self
+    }
+
+    /// Says that [`BatchSegmentJob::users`] is CSV of this schema of Amazon Personalize.
+    #[must_use]
+    pub fn users_schema(mut self, schema: Option<Arc<DatasetSchema>>) -> Self {
+        self.users_schema = schema;
         self
     }
 
@@ -360,63 +369,6 @@ impl BatchSegmentJob {
             return Err(Error::TooManyItems { file, asked, max_items: self.max_items });
         }
         Ok(())
-    }
-
-    pub(crate) fn item_list_sha256(&self) -> String {
-        let mut text = String::new();
-        for (number, file) in self.items.iter().enumerate() {
-            // A single list keeps the hash that it had before there were several.
-            if number > 0 {
-                writeln!(text, "file {number}").unwrap_or_default();
-            }
-            for entry in &file.list.entries {
-                match &entry.item {
-                    Ok(id) => writeln!(text, "+{}:{id}", id.len()),
-                    Err(error) => writeln!(text, "-{}:{}", error.code, entry.line.unwrap_or_default()),
-                }
-                .unwrap_or_default();
-            }
-        }
-        sha256_hex(text.as_bytes())
-    }
-
-    /// The filter and the values that the lines give it, which decide what it means.
-    fn filter_key(&self) -> Option<String> {
-        let filter = self.filter.as_ref()?;
-        let mut text = format!("{filter}\n");
-        for entry in self.items.iter().flat_map(|file| &file.list.entries) {
-            let values = entry.input.as_ref().and_then(|line| line.get("filterValues"));
-            writeln!(text, "{}", values.unwrap_or(&serde_json::Value::Null)).unwrap_or_default();
-        }
-        Some(sha256_hex(text.as_bytes()))
-    }
-
-    /// The same solution version, items and settings give the same key.
-    fn job_key(&self, version: &SolutionVersion, users: Option<&JobUsers>) -> String {
-        let mut parts = vec![
-            "segments 1".to_owned(),
-            version.commit.sha256.clone(),
-            self.item_list_sha256(),
-            self.num_results.to_string(),
-            self.format_key(),
-            format!("{} {}", self.seen, self.min_score),
-        ];
-        // Jobs without reasons or users keep the key that they had before there were any.
-        parts.extend(self.reasons.map(|reasons| format!("reasons {reasons}")));
-        parts.extend(users.map(|users| format!("users {}", users.key(self.users_filter.as_deref()))));
-        parts.extend(self.filter_key().map(|filter| format!("filter {filter}")));
-        sha256_hex(parts.join("\n").as_bytes())
-    }
-
-    /// The names of the input files count where outputs are named after them.
-    fn format_key(&self) -> String {
-        match &self.format {
-            OutputFormat::Parquet => "Parquet".to_owned(),
-            OutputFormat::JsonLines { users_key } => {
-                let names = self.items.iter().map(|file| file.name.as_str()).collect::<Vec<_>>();
-                format!("JsonLines {names:?} {users_key:?}")
-            }
-        }
     }
 }
 

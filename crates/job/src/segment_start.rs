@@ -24,7 +24,7 @@ impl BatchSegmentJob {
             }
         };
         let users = match &self.users {
-            Some(users) => Some(JobUsers::list(&self.stores, users, self.users_filter.as_deref(), output).await?),
+            Some(users) => Some(JobUsers::list(&self.stores, users, self.users_schema.as_ref(), output).await?),
             None => None,
         };
         Ok((version, users))

@@ -1,12 +1,14 @@
 //! The data of a job: which files, which columns, which events.
 
+use std::sync::Arc;
+
 use item_affinity_ingest::{
-    AlignedAttributes, AttributeSelection, ColumnMapping, DataReport, Dataset as MetadataOf, Ingested,
-    InteractionsSource, Level, Metadata, ReadProgress, TimestampUnit, read_interactions, read_metadata,
-    read_metadata_with,
+    AlignedAttributes, AttributeSelection, ColumnMapping, DataReport, Dataset as MetadataOf, DatasetSchema, Ingested,
+    InteractionsSource, Level, Metadata, MetadataSource, ReadProgress, TimestampUnit, read_interactions,
+    read_metadata_from,
 };
 use item_affinity_model::{Attributes, ItemAffinity, SideInformation, Vocabulary};
-use item_affinity_storage::{InputFile, Location, Stores, list_parquet};
+use item_affinity_storage::{FileKind, InputFile, Location, Stores, list_files};
 
 use crate::compute::blocking;
 use crate::error::{Error, Result};
@@ -24,6 +26,8 @@ pub struct Dataset {
     pub items: Vec<String>,
     /// Files, folders or globs of Users; their attributes are used if they help.
     pub users: Vec<String>,
+    /// Schemas of data sets that are CSV, as Amazon Personalize has them.
+    pub schemas: DatasetSchemas,
     /// Columns that go by other names.
     pub columns: ColumnMapping,
     /// Event types that count; empty for all.
@@ -40,6 +44,23 @@ pub struct Dataset {
     pub max_bad_row_share: Option<f64>,
     /// The columns of Items and Users that are attributes; a name counts for the data set that has it.
     pub attributes: AttributeSelection,
+}
+
+/// The schemas of data sets in CSV; a data set without one is Parquet.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DatasetSchemas {
+    /// That of Interactions.
+    pub interactions: Option<Arc<DatasetSchema>>,
+    /// That of Items.
+    pub items: Option<Arc<DatasetSchema>>,
+    /// That of Users.
+    pub users: Option<Arc<DatasetSchema>>,
+}
+
+impl DatasetSchemas {
+    fn all(&self) -> Vec<String> {
+        [&self.interactions, &self.items, &self.users].into_iter().flatten().map(ToString::to_string).collect()
+    }
 }
 
 /// The objects that were found for a job, before anything is read.
@@ -106,16 +127,18 @@ impl Dataset {
     /// Lists the objects that would be read now.
     pub(crate) async fn pin(&self, stores: &Stores) -> Result<Pinned> {
         Ok(Pinned {
-            interactions: list(stores, &self.interactions).await?,
-            items: list(stores, &self.items).await?,
-            users: list(stores, &self.users).await?,
+            interactions: list(stores, &self.interactions, self.schemas.interactions.is_some()).await?,
+            items: list(stores, &self.items, self.schemas.items.is_some()).await?,
+            users: list(stores, &self.users, self.schemas.users.is_some()).await?,
         })
     }
 
     /// Reads everything and makes the report.
     pub(crate) async fn read(&self, stores: &Stores, threads: Option<usize>, observer: &dyn Observer) -> Result<Data> {
         observer.stage(Stage::new("reading interactions", "rows", None));
-        let progress = |progress: ReadProgress| observer.advance(progress.rows, Some(progress.total_rows));
+        let progress = |progress: ReadProgress| {
+            observer.advance(progress.rows, Some(progress.total_rows).filter(|total| *total > 0));
+        };
         let ingested = read_interactions(stores, &self.source(threads)?, &progress).await?;
         let [of_items, of_users] = self.selections(stores).await?;
         let items = self.metadata(stores, MetadataOf::Items, &self.items, of_items.as_ref()).await?;
@@ -172,6 +195,7 @@ impl Dataset {
         if let Some(share) = self.max_bad_row_share {
             source = source.max_bad_rows(share);
         }
+        source.schema.clone_from(&self.schemas.interactions);
         source.columns = self.columns.clone();
         source.event_types = self.event_types.clone();
         source.event_value_threshold = self.event_value_threshold;
@@ -206,10 +230,10 @@ impl Dataset {
             return Ok(None);
         }
         let locations = locations(texts)?;
-        Ok(Some(match selection {
-            Some(selection) => read_metadata_with(stores, of, &locations, &self.columns, selection).await?,
-            None => read_metadata(stores, of, &locations, &self.columns).await?,
-        }))
+        let schema = if of == MetadataOf::Items { &self.schemas.items } else { &self.schemas.users };
+        let source =
+            MetadataSource { locations: &locations, columns: &self.columns, schema: schema.as_ref(), selection };
+        Ok(Some(read_metadata_from(stores, of, &source).await?))
     }
 
     /// Takes the rules by which interactions count from a version.
@@ -228,6 +252,7 @@ impl Dataset {
             items: pins(&pinned.items),
             users: pins(&pinned.users),
             columns: self.columns.iter().collect(),
+            schemas: self.schemas.all(),
             events: self.events(),
             timestamp_unit: self.timestamp_unit,
             attributes: [&self.attributes.include, &self.attributes.exclude].map(|names| in_one_order(names)),
@@ -259,10 +284,11 @@ fn locations(texts: &[String]) -> Result<Vec<Location>> {
     texts.iter().map(|text| Ok(Location::parse(text)?)).collect()
 }
 
-async fn list(stores: &Stores, texts: &[String]) -> Result<Vec<InputFile>> {
+async fn list(stores: &Stores, texts: &[String], is_csv: bool) -> Result<Vec<InputFile>> {
+    let kind = if is_csv { FileKind::CSV } else { FileKind::PARQUET };
     let mut files = Vec::new();
     for location in locations(texts)? {
-        files.extend(list_parquet(stores, &location).await?.files);
+        files.extend(list_files(stores, &location, kind).await?.files);
     }
     Ok(files)
 }

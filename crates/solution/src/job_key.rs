@@ -20,6 +20,9 @@ pub(crate) struct JobKey<'a> {
     pub(crate) items: Vec<Pin<'a>>,
     pub(crate) users: Vec<Pin<'a>>,
     pub(crate) columns: BTreeMap<&'a str, &'a str>,
+    /// Of data sets in CSV.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) schemas: Vec<String>,
     pub(crate) events: EventFilter,
     pub(crate) timestamp_unit: Option<TimestampUnit>,
     /// Names of included and of excluded columns.
@@ -88,6 +91,7 @@ mod tests {
             items: Vec::new(),
             users: Vec::new(),
             columns: BTreeMap::new(),
+            schemas: Vec::new(),
             events: EventFilter::default(),
             timestamp_unit: None,
             attributes: [Vec::new(), Vec::new()],

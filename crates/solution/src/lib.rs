@@ -54,7 +54,7 @@ mod user_history;
 mod version;
 mod write;
 
-pub use dataset::{Dataset, data_report};
+pub use dataset::{Dataset, DatasetSchemas, data_report};
 pub use error::{Error, Result};
 pub use evaluate::{EvaluationJob, EvaluationReport, Protocol};
 pub use evaluation_table::{EvaluationFormat, evaluation_schema};

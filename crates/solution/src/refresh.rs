@@ -6,7 +6,7 @@ mod run;
 use std::sync::Arc;
 use std::time::Duration;
 
-use item_affinity_ingest::{ColumnMapping, DataReport, TimestampUnit};
+use item_affinity_ingest::{ColumnMapping, DataReport, DatasetSchema, TimestampUnit};
 use item_affinity_storage::Stores;
 use tokio_util::sync::CancellationToken;
 
@@ -112,6 +112,12 @@ impl RefreshJob {
     /// Adds the interactions of a file, a folder or a glob; all together they are the whole history.
     pub fn interactions(mut self, location: impl Into<String>) -> Self {
         self.job.dataset.interactions.push(location.into());
+        self
+    }
+
+    /// Says that the interactions are CSV of this schema.
+    pub fn interactions_schema(mut self, schema: Option<Arc<DatasetSchema>>) -> Self {
+        self.job.dataset.schemas.interactions = schema;
         self
     }
 
