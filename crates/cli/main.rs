@@ -33,11 +33,27 @@ use clap::Parser;
 use crate::args::{Arguments, Command};
 use crate::exit::Failure;
 
+/// The parser and the planner of SQL go down into an expression term by term: a thousand ANDs are a thousand frames. It is
+/// address space alone until it is used.
+const STACK: usize = 512 << 20;
+/// Threads that evaluate such expressions.
+const WORKER_STACK: usize = 16 << 20;
+
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return exit::usage(&error),
     };
+    let started = std::thread::Builder::new().name("main".to_owned()).stack_size(STACK).spawn(|| start(arguments));
+    match started.map(std::thread::JoinHandle::join) {
+        Ok(Ok(code)) => code,
+        // The panic has told its place.
+        Ok(Err(_)) => ExitCode::from(item_affinity_storage::ErrorKind::Bug.exit_code()),
+        Err(error) => exit::report(&Failure::from(anyhow::Error::new(error))),
+    }
+}
+
+fn start(arguments: Arguments) -> ExitCode {
     // A job file may say how to log.
     if !matches!(arguments.command, Command::Run(_)) {
         progress::start_logging(&arguments.global);
@@ -50,7 +66,7 @@ fn main() -> ExitCode {
     if let Some(threads) = threads {
         builder.worker_threads(threads.get());
     }
-    let runtime = match builder.enable_all().build() {
+    let runtime = match builder.thread_stack_size(WORKER_STACK).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return exit::report(&Failure::from(anyhow::Error::new(error))),
     };

@@ -1,13 +1,33 @@
 //! Runs SQL statements one after another and stops at the first that fails.
 
+use std::panic::AssertUnwindSafe;
+
 use datafusion::execution::context::SessionContext;
-use datafusion::sql::parser::DFParserBuilder;
+use datafusion::sql::parser::{DFParserBuilder, Statement};
+use datafusion::sql::sqlparser::ast::{SetExpr, Statement as SqlStatement};
+use futures::FutureExt;
+use item_affinity_storage::ErrorKind;
 
 use crate::exit::Failure;
 use crate::print::Printer;
 
+/// Bytes of a text at most: a longer one is data, which has its place in a file.
+const MOST_BYTES: usize = 1 << 20;
+
+/// Queries joined by UNION, INTERSECT or EXCEPT in one statement.
+const MOST_UNIONS: usize = 1_000;
+
 /// Runs every statement of a text; rows of the last one are returned.
 pub(crate) async fn run(ctx: &SessionContext, text: &str, printer: &mut Printer) -> Result<u64, Failure> {
+    if text.len() > MOST_BYTES {
+        return Err(Failure::new(
+            ErrorKind::BadInput,
+            format!(
+                "ERR_SQL_TOO_LONG: the text has {} bytes, at most {MOST_BYTES} are read; put long lists into a table",
+                text.len()
+            ),
+        ));
+    }
     let statements = {
         let state = ctx.state();
         let dialect = datafusion::sql::sqlparser::dialect::GenericDialect {};
@@ -19,11 +39,37 @@ pub(crate) async fn run(ctx: &SessionContext, text: &str, printer: &mut Printer)
     };
     let mut rows = 0;
     for statement in statements {
-        let plan = ctx.state().statement_to_plan(statement).await?;
-        let result = ctx.execute_logical_plan(plan).await?.execute_stream().await?;
-        rows = printer.print(result).await?;
+        refuse_long_union(&statement)?;
+        let running = async {
+            let plan = ctx.state().statement_to_plan(statement).await?;
+            let result = ctx.execute_logical_plan(plan).await?.execute_stream().await?;
+            printer.print(result).await
+        };
+        // Decoders of the engine panic on some damaged files; the text of a panic may hold data, so it is dropped.
+        rows = AssertUnwindSafe(running).catch_unwind().await.unwrap_or_else(|_| {
+            let message = "ERR_DECODER_PANIC: the engine panicked in this statement, most likely on a damaged file; write \
+                           the files of its tables again, and please report it if other readers accept them";
+            Err(Failure::new(ErrorKind::BadInput, message))
+        })?;
     }
     Ok(rows)
+}
+
+/// The planner takes more than a minute for ten thousand queries joined by UNION: they grow on one another's left side.
+fn refuse_long_union(statement: &Statement) -> Result<(), Failure> {
+    let Statement::Statement(statement) = statement else { return Ok(()) };
+    let SqlStatement::Query(query) = statement.as_ref() else { return Ok(()) };
+    let (mut body, mut joined) = (query.body.as_ref(), 0);
+    while let SetExpr::SetOperation { left, .. } = body {
+        body = left.as_ref();
+        joined += 1;
+    }
+    if joined > MOST_UNIONS {
+        let message =
+            format!("ERR_SQL_TOO_LONG: {joined} set operations, at most {MOST_UNIONS} are planned; use a table");
+        return Err(Failure::new(ErrorKind::BadInput, message));
+    }
+    Ok(())
 }
 
 /// Puts values into a text: `${name}` becomes what `--set name=value` says; an unknown name is an error.

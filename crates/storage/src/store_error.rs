@@ -5,7 +5,8 @@ use std::io;
 
 use url::{Position, Url};
 
-use crate::Error;
+use crate::location::printable;
+use crate::{Error, ParquetFault};
 
 /// Why no credentials could be had; travels through `object_store` as a source.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +31,13 @@ pub fn from_object_store(error: &object_store::Error) -> Error {
     in_our_words(operation, &file, error)
 }
 
+/// The file, when a local store was asked for a range that it does not have: a retry gives the same answer.
+fn beyond_the_end(error: &object_store::Error) -> Option<String> {
+    let text = error.to_string();
+    let (_, rest) = text.split_once("Out of range of file ")?;
+    rest.split_once(", expected").map(|(file, _)| printable(file))
+}
+
 fn in_our_words(operation: &'static str, file: &str, error: &object_store::Error) -> Error {
     use object_store::Error as E;
     let file = file.to_owned();
@@ -39,6 +47,17 @@ fn in_our_words(operation: &'static str, file: &str, error: &object_store::Error
     let io = find::<io::Error>(error).and_then(|e| e.raw_os_error()).map(io::Error::from_raw_os_error);
     if let Some(io) = io {
         return io_error(operation, &file, 0, io);
+    }
+    if let Some(file) = beyond_the_end(error) {
+        let reason = "bytes beyond the end of the file were asked for, since a header in it says so".to_owned();
+        return Error::Parquet {
+            fault: ParquetFault::ChunkRange,
+            reason,
+            file,
+            row_group: None,
+            column: None,
+            source: None,
+        };
     }
     let facts = Facts::of(error);
     let detail = facts.detail();
