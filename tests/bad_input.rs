@@ -1,5 +1,15 @@
 //! Bad input: an error of one line that says what to do, the promised exit code, nothing half-written.
 
+mod catalogue;
+mod hand_made;
+mod parquet_rows;
+mod request_rows;
+mod shell_rows;
+mod solution_rows;
+mod store;
+mod store_rows;
+mod value_rows;
+
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;

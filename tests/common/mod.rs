@@ -21,7 +21,18 @@ pub(crate) fn data(name: &str) -> String {
 
 /// The real binary with no settings from this machine.
 pub(crate) fn item_affinity() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_item-affinity"));
+    without_settings(Command::new(env!("CARGO_BIN_EXE_item-affinity")))
+}
+
+/// The real binary as a child that ends, killed if need be, after `seconds`, and cannot take more than 8 GiB of addresses.
+pub(crate) fn limited(seconds: u64) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -v 8388608; exec timeout -s KILL \"$@\"", "sh", &seconds.to_string()]);
+    command.arg(env!("CARGO_BIN_EXE_item-affinity"));
+    without_settings(command)
+}
+
+fn without_settings(mut command: Command) -> Command {
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         if text.starts_with("AWS_")

@@ -170,6 +170,9 @@ fn text_of(bytes: &[u8]) -> std::result::Result<&str, String> {
     if bytes.starts_with(b"\xFF\xFE") || bytes.starts_with(b"\xFE\xFF") {
         return Err("not UTF-8 (UTF-16?); save it as UTF-8".to_owned());
     }
+    if bytes.contains(&0) {
+        return Err("it holds NUL bytes (UTF-16?); save it as UTF-8".to_owned());
+    }
     std::str::from_utf8(bytes).map_err(|e| format!("not UTF-8 at byte {}; save it as UTF-8", e.valid_up_to()))
 }
 

@@ -8,7 +8,7 @@ use datafusion::catalog::MemTable;
 use datafusion::dataframe::DataFrame;
 use datafusion::error::DataFusionError;
 use datafusion::execution::context::SessionContext;
-use datafusion::logical_expr::Expr;
+use datafusion::logical_expr::{Expr, ExprSchemable};
 use datafusion::prelude::ParquetReadOptions;
 use item_affinity_ingest::{CsvRows, DatasetSchema, read_csv};
 use item_affinity_storage::{
@@ -125,6 +125,8 @@ impl JobUsers {
                 filter.predicate(&columns.collect::<Vec<_>>())?
             }
         };
+        // What has no type fails later otherwise, in words that do not say that it is about this condition.
+        condition.get_type(users.schema()).map_err(|error| refused(&error))?;
         users.filter(condition).map_err(|error| refused(&error))
     }
 }

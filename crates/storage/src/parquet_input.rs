@@ -350,7 +350,10 @@ fn decode_error(file: &str, kind: ParquetFault, error: ParquetError) -> Error {
         },
         other => other,
     };
-    let reason = format!("cannot be decoded: {}", printable(&error.to_string()));
+    let text = error.to_string();
+    // Texts of one batch over 2 GiB: offsets of 32 bits end there, long after the budget.
+    let kind = if text.contains("index overflow decoding byte array") { ParquetFault::DecodedBudget } else { kind };
+    let reason = format!("cannot be decoded: {}", printable(&text));
     Error::Parquet {
         fault: kind,
         reason,

@@ -1,0 +1,159 @@
+//! B82 to B88: solution versions and commits.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::catalogue::{Case, Row, open, row};
+use super::{good, write};
+use crate::common::{files_below, solution, succeed};
+
+pub(super) const ROWS: &[Row] = &[
+    row(82, "a part that is cut, flipped, longer, or another file", |case| {
+        let copy = copied(case);
+        for part in parts(&copy) {
+            let path = copy.join(&part);
+            let whole = std::fs::read(&path).unwrap();
+            let name = part.file_name().unwrap().to_string_lossy().into_owned();
+            let mut damaged = vec![whole[..whole.len() / 2].to_vec(), [&whole[..], b"more"].concat(), Vec::new()];
+            for place in [0, 5, whole.len() / 2, whole.len() - 9, whole.len() - 6, whole.len() - 1] {
+                let mut flipped = whole.clone();
+                flipped[place] ^= 0x40;
+                damaged.push(flipped);
+            }
+            for bytes in damaged {
+                std::fs::write(&path, bytes).unwrap();
+                asks(case, &copy, &["ERR_SOLUTION_DAMAGED", &name]);
+            }
+            std::fs::write(&path, whole).unwrap();
+        }
+        works(case, &copy);
+    }),
+    row(83, "a part of another version, rows in another order", |case| {
+        // Whatever the rows of a part are: its SHA-256 is that of the commit, or it is not read.
+        let copy = copied(case);
+        let users = parts(&copy).into_iter().find(|part| part.parent().unwrap().ends_with("users")).unwrap();
+        let path = copy.join(&users).display().to_string();
+        let other = case.path("other.parquet");
+        let query = format!(
+            "CREATE EXTERNAL TABLE u STORED AS PARQUET LOCATION '{path}'; SELECT * FROM u ORDER BY user_id DESC"
+        );
+        succeed(["sql", "--format", "parquet", "--output", &other, "-c", &query]);
+        std::fs::copy(&other, &path).unwrap();
+        asks(case, &copy, &["ERR_SOLUTION_DAMAGED", "part-00000.parquet"]);
+    }),
+    row(84, "newer and older major version", |case| {
+        for (format, says) in [("99.0", "99"), ("0.1", "0.1"), ("one", "one")] {
+            let copy = copied(case);
+            edit_commit(&copy, |commit| commit["format_version"] = json!(format));
+            asks(case, &copy, &["ERR_", says]);
+        }
+    }),
+    open(
+        85,
+        "version of other data",
+        "no job compares the ids of a version with those of its data; --allow-foreign-solution does not exist",
+    ),
+    row(86, "pickle, zip or text in place of a part", |case| {
+        let copy = copied(case);
+        for bytes in
+            [&b"\x80\x04\x95\x1a\0\0\0"[..], b"PK\x03\x04\x14\0\0\0\x08\0", b"{\"a\": 1}", b"\x10\0\0\0\0\0\0\0{}"]
+        {
+            let users = parts(&copy).into_iter().find(|part| part.parent().unwrap().ends_with("users")).unwrap();
+            std::fs::write(copy.join(&users), bytes).unwrap();
+            asks(case, &copy, &["ERR_SOLUTION_DAMAGED", "users"]);
+        }
+    }),
+    row(87, "commit that names other places, or is no commit", |case| {
+        type Edit = fn(&mut Value);
+        let edits: [(&str, Edit); 8] = [
+            ("../../x", |commit| commit["files"][0]["path"] = json!("../../x")),
+            ("absolute path", |commit| commit["files"][0]["path"] = json!("/etc/passwd")),
+            ("another bucket", |commit| commit["files"][0]["path"] = json!("s3://other/x")),
+            ("missing file", |commit| commit["files"][0]["path"] = json!("versions/none/part.parquet")),
+            ("wrong size", |commit| commit["files"][0]["bytes"] = json!(1)),
+            ("one file twice", |commit| {
+                let twice = commit["files"][0].clone();
+                commit["files"].as_array_mut().unwrap().push(twice);
+            }),
+            ("negative size", |commit| commit["files"][0]["bytes"] = json!(-1)),
+            ("other number", |commit| commit["version"] = json!(7)),
+        ];
+        for (_, edit) in edits {
+            let copy = copied(case);
+            edit_commit(&copy, edit);
+            asks(case, &copy, &["ERR_"]);
+        }
+        for bytes in [&b""[..], b"{", b"[]", b"not JSON", b"\xff\xfe"] {
+            let copy = copied(case);
+            std::fs::write(commit(&copy), bytes).unwrap();
+            asks(case, &copy, &["ERR_COMMIT: "]);
+        }
+        let copy = copied(case);
+        let huge = std::fs::File::options().write(true).open(commit(&copy)).unwrap();
+        huge.set_len(1 << 30).unwrap();
+        asks(case, &copy, &["ERR_"]);
+        let gap = copied(case);
+        std::fs::copy(commit(&gap), commit(&gap).with_file_name("00000000000000000003.json")).unwrap();
+        asks(case, &gap, &["ERR_COMMIT"]);
+        let later = copied(case);
+        edit_commit(&later, |commit| commit["of_a_later_minor_version"] = json!({ "a": [1, 2] }));
+        works(case, &later);
+    }),
+    row(88, "a data file deleted by hand", |case| {
+        let copy = case.path("two");
+        let interactions = case.path("interactions.parquet");
+        write(Path::new(&interactions), good());
+        let train =
+            ["train", "--quiet", "--hidden-dimension", "32", "--interactions", &interactions, "--solution", &copy];
+        succeed(train);
+        let first = parts(Path::new(&copy));
+        succeed([&train[..], &["--force"]].concat());
+        let second = parts(Path::new(&copy)).into_iter().find(|part| !first.contains(part)).unwrap();
+        std::fs::remove_file(Path::new(&copy).join(&second)).unwrap();
+        let name = second.file_name().unwrap().to_string_lossy().into_owned();
+        case.refuses(
+            3,
+            &["segment", "--quiet", "--solution", &copy, "--item", "item-3", "--output", "out"],
+            &["version 2", &name],
+        );
+        case.works(&["segment", "--solution", &format!("{copy}@1"), "--item", "item-3", "--output", "out"], &["ok=1"]);
+    }),
+];
+
+fn copied(case: &Case) -> PathBuf {
+    let copy = PathBuf::from(case.path("solution"));
+    drop(std::fs::remove_dir_all(&copy));
+    for file in files_below(Path::new(solution())) {
+        let to = copy.join(&file);
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::copy(Path::new(solution()).join(&file), to).unwrap();
+    }
+    copy
+}
+
+fn parts(solution: &Path) -> Vec<PathBuf> {
+    let files = files_below(solution).into_iter().filter(|file| file.starts_with("versions"));
+    files.filter(|file| file.file_name().is_some_and(|name| name != "_SUCCESS")).collect()
+}
+
+fn commit(solution: &Path) -> PathBuf {
+    solution.join("_item_affinity/commits/00000000000000000001.json")
+}
+
+fn edit_commit(solution: &Path, edit: impl FnOnce(&mut Value)) {
+    let path = commit(solution);
+    let mut body: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    edit(&mut body);
+    std::fs::write(path, serde_json::to_vec(&body).unwrap()).unwrap();
+}
+
+fn asks(case: &mut Case, solution: &Path, says: &[&str]) {
+    let solution = solution.display().to_string();
+    case.refuses(3, &["segment", "--quiet", "--solution", &solution, "--item", "COFFEE-01", "--output", "out"], says);
+}
+
+fn works(case: &mut Case, solution: &Path) {
+    let (solution, output) = (solution.display().to_string(), case.path(&format!("out{}", case.tries)));
+    case.works(&["segment", "--solution", &solution, "--item", "COFFEE-01", "--output", &output], &["ok=1"]);
+}
