@@ -329,6 +329,9 @@ pub(crate) struct SqlArgs {
     /// Rows shown by the table format.
     #[arg(long, value_name = "N", default_value_t = 40)]
     pub(crate) max_rows: usize,
+    /// Remembers the statements of the prompt in this file, readable by you alone; those with secrets are left out.
+    #[arg(long, value_name = "FILE", env = "ITEM_AFFINITY_HISTORY")]
+    pub(crate) history: Option<PathBuf>,
     /// Bytes that queries may hold, as 512MB or 4GB; no limit unless said.
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     pub(crate) memory_limit: Option<usize>,

@@ -3,11 +3,30 @@
 use std::fmt;
 use std::future::Future;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use item_affinity_datafusion::{error_kind, error_message};
 use item_affinity_storage::ErrorKind;
 use tokio_util::sync::CancellationToken;
+
+static PROMPT_IS_OPEN: AtomicBool = AtomicBool::new(false);
+
+/// While it lives, SIGINT belongs to the prompt: it stops a query, not the program.
+pub(crate) struct OpenPrompt(());
+
+impl OpenPrompt {
+    pub(crate) fn new() -> Self {
+        PROMPT_IS_OPEN.store(true, Ordering::Relaxed);
+        Self(())
+    }
+}
+
+impl Drop for OpenPrompt {
+    fn drop(&mut self) {
+        PROMPT_IS_OPEN.store(false, Ordering::Relaxed);
+    }
+}
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -141,8 +160,16 @@ async fn signalled() -> (u8, &'static str) {
             Err(_) => std::future::pending().await,
         }
     };
+    let interrupted = async {
+        loop {
+            // A signal that cannot be waited for ends the command as well.
+            if tokio::signal::ctrl_c().await.is_err() || !PROMPT_IS_OPEN.load(Ordering::Relaxed) {
+                return;
+            }
+        }
+    };
     tokio::select! {
-        _ = tokio::signal::ctrl_c() => (130, "SIGINT"),
+        () = interrupted => (130, "SIGINT"),
         () = terminated => (143, "SIGTERM"),
     }
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::Context;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::util::display::array_value_to_string;
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::arrow::{csv, json};
 use datafusion::execution::SendableRecordBatchStream;
@@ -63,6 +64,9 @@ impl Printer {
     }
 
     async fn table(&mut self, mut rows: SendableRecordBatchStream) -> Result<u64, Failure> {
+        if is_plan(&rows.schema()) {
+            return self.plans(rows).await;
+        }
         let mut shown = vec![RecordBatch::new_empty(rows.schema())];
         let (mut kept, mut count) = (0, 0u64);
         while let Some(batch) = rows.next().await.transpose()? {
@@ -76,6 +80,20 @@ impl Printer {
         self.text(&table_text(&shown)?)?;
         if count > kept as u64 {
             eprintln!("{} of {} rows shown; --max-rows shows more", grouped(kept as u64), grouped(count));
+        }
+        Ok(count)
+    }
+
+    /// The plans of an EXPLAIN line by line: a frame around them would be as wide as their longest line.
+    async fn plans(&mut self, mut rows: SendableRecordBatchStream) -> Result<u64, Failure> {
+        let mut count = 0;
+        while let Some(batch) = rows.next().await.transpose()? {
+            for row in 0..batch.num_rows() {
+                let cell = |column: usize| array_value_to_string(batch.column(column), row).map_err(anyhow::Error::new);
+                let plan = without_controls(&format!("{}\n{}", cell(0)?, cell(1)?.trim_end()));
+                self.text(&plan)?;
+                count += 1;
+            }
         }
         Ok(count)
     }
@@ -155,7 +173,16 @@ fn parquet_written(error: datafusion::parquet::errors::ParquetError) -> Failure 
 /// Batches as a table whose cells cannot write to the terminal: control characters are shown, not sent.
 pub(crate) fn table_text(batches: &[RecordBatch]) -> Result<String, Failure> {
     let table = pretty_format_batches(batches).map_err(anyhow::Error::new)?.to_string();
-    Ok(table.replace(|c: char| c.is_control() && c != '\n', "\u{fffd}"))
+    Ok(without_controls(&table))
+}
+
+fn without_controls(text: &str) -> String {
+    text.replace(|c: char| c.is_control() && c != '\n', "\u{fffd}")
+}
+
+/// Whether a result is what EXPLAIN gives.
+fn is_plan(schema: &SchemaRef) -> bool {
+    schema.fields().iter().map(|field| field.name().as_str()).eq(["plan_type", "plan"])
 }
 
 /// A small table of text columns.
