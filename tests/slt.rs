@@ -13,7 +13,7 @@ use datafusion::execution::context::SessionContext;
 use datafusion::prelude::ParquetReadOptions;
 use item_affinity_datafusion::{SessionSettings, session};
 use item_affinity_storage::Stores;
-use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType, Runner};
+use sqllogictest::{AsyncDB, ColumnType, DBOutput, Runner};
 
 use crate::common::{data, solution};
 
@@ -38,9 +38,9 @@ impl Session {
 #[async_trait::async_trait]
 impl AsyncDB for Session {
     type Error = DataFusionError;
-    type ColumnType = DefaultColumnType;
+    type ColumnType = SqlType;
 
-    async fn run(&mut self, sql: &str) -> Result<DBOutput<DefaultColumnType>, DataFusionError> {
+    async fn run(&mut self, sql: &str) -> Result<DBOutput<SqlType>, DataFusionError> {
         let result = self.ctx.sql(sql).await?;
         let schema: SchemaRef = result.schema().inner().clone();
         let batches = result.collect().await?;
@@ -70,12 +70,44 @@ impl AsyncDB for Session {
     }
 }
 
-fn column_type(data_type: &DataType) -> DefaultColumnType {
+/// The type of a column, as one letter: text, integer, real number, Boolean, point in time, or anything else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SqlType {
+    Text,
+    Integer,
+    Real,
+    Boolean,
+    Time,
+    Other,
+}
+
+const LETTERS: [(SqlType, char); 6] = [
+    (SqlType::Text, 'T'),
+    (SqlType::Integer, 'I'),
+    (SqlType::Real, 'R'),
+    (SqlType::Boolean, 'B'),
+    (SqlType::Time, 'P'),
+    (SqlType::Other, '?'),
+];
+
+impl ColumnType for SqlType {
+    fn from_char(letter: char) -> Option<Self> {
+        LETTERS.iter().find(|(_, of)| *of == letter).map(|(sql_type, _)| *sql_type)
+    }
+
+    fn to_char(&self) -> char {
+        LETTERS.iter().find(|(sql_type, _)| sql_type == self).unwrap().1
+    }
+}
+
+fn column_type(data_type: &DataType) -> SqlType {
     match data_type {
-        t if t.is_integer() => DefaultColumnType::Integer,
-        t if t.is_floating() => DefaultColumnType::FloatingPoint,
-        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => DefaultColumnType::Text,
-        _ => DefaultColumnType::Any,
+        t if t.is_integer() => SqlType::Integer,
+        t if t.is_floating() || t.is_decimal() => SqlType::Real,
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => SqlType::Text,
+        DataType::Boolean => SqlType::Boolean,
+        t if t.is_temporal() => SqlType::Time,
+        _ => SqlType::Other,
     }
 }
 
@@ -95,8 +127,10 @@ fn cell(column: &dyn Array, row: usize) -> String {
 /// Plans with the names of this run's files left out: how many groups there are is what counts.
 fn without_paths(text: &str) -> String {
     let text = text.replace(solution(), "<solution>");
-    let lines = text.lines().map(|line| match (line.find("groups: ["), line.find("]]}")) {
-        (Some(from), Some(to)) => format!("{}groups{}", &line[..from], &line[to + 2..]),
+    let lines = text.lines().map(|line| match (line.find(": [["), line.find("]]}")) {
+        (Some(from), Some(to)) if line[..from].ends_with("group") || line[..from].ends_with("groups") => {
+            format!("{}{}", &line[..from], &line[to + 2..])
+        }
         _ => line.to_owned(),
     });
     lines.collect::<Vec<_>>().join("\n")

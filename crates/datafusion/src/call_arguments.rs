@@ -5,6 +5,8 @@ use datafusion::common::{ScalarValue, plan_err};
 use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, lit};
 
+use crate::routine_descriptions::Described;
+
 /// Stands before the arguments of a call that were sorted by their names, and in the place of each that is not given.
 const BY_NAME: &str = "item_affinity arguments by name";
 
@@ -20,6 +22,16 @@ pub(crate) struct Accepted {
     pub(crate) by_place: usize,
     /// Whether there is no call without the first argument.
     pub(crate) required: bool,
+    /// What it gives, for lists of functions.
+    pub(crate) description: &'static str,
+    /// A call, for lists of functions.
+    pub(crate) example: &'static str,
+}
+
+impl Accepted {
+    pub(crate) fn described(&self) -> Described {
+        Described { function: self.function, description: self.description, example: self.example }
+    }
 }
 
 /// Sorts the arguments of a call by their names, for a planner that hands over expressions without names.

@@ -16,12 +16,14 @@ use datafusion::sql::sqlparser::ast::{
 use crate::call_arguments::{Accepted, by_name};
 use crate::id_column;
 use crate::items_argument::ITEM_ID;
+use crate::routine_descriptions::{Described, routines};
 use crate::users_argument::USER_ID;
 
-/// Plans calls of these functions; everything else is left to the session.
+/// Plans calls of these functions, and the list of functions; everything else is left to the session.
 #[derive(Debug)]
 pub(crate) struct CallPlanner {
     pub(crate) functions: Vec<&'static Accepted>,
+    pub(crate) described: Vec<Described>,
 }
 
 impl RelationPlanner for CallPlanner {
@@ -29,6 +31,12 @@ impl RelationPlanner for CallPlanner {
         let (name, arguments, alias) = match &relation {
             TableFactor::Table { name, args: Some(call), alias, .. } => (name, &call.args, alias),
             TableFactor::Function { name, args, alias, .. } => (name, args, alias),
+            TableFactor::Table { name, args: None, alias, .. } => {
+                return Ok(match routines(name, &self.described, cx)? {
+                    Some(plan) => RelationPlanning::Planned(Box::new(PlannedRelation::new(plan, alias.clone()))),
+                    None => RelationPlanning::Original(Box::new(relation)),
+                });
+            }
             _ => return Ok(RelationPlanning::Original(Box::new(relation))),
         };
         let Some(accepted) = self.find(name) else { return Ok(RelationPlanning::Original(Box::new(relation))) };

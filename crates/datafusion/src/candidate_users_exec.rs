@@ -27,6 +27,7 @@ use futures::future::{BoxFuture, Shared};
 use futures::{FutureExt, StreamExt, TryStreamExt};
 
 use crate::id_set::IdSet;
+use crate::memory_limit::resize;
 use crate::user_states::USER_ID;
 
 const ASKED: &str = "users_asked";
@@ -70,7 +71,8 @@ struct Tally {
 }
 
 impl CandidateUsersExec {
-    /// Puts the node on user states whose first column is `user_id`, and on users of one column: strings or integers.
+    /// Puts the node on user states (`user_index, factor, log_odds, user_id`) and on users of one column: strings or
+    /// integers.
     #[must_use]
     pub fn new(states: Arc<dyn ExecutionPlan>, users: Arc<dyn ExecutionPlan>) -> Self {
         let partitioning = states.output_partitioning().clone();
@@ -116,7 +118,7 @@ async fn load(mut users: SendableRecordBatchStream, memory: MemoryReservation, a
                 return exec_err!("more than {} users in a filter", u32::MAX);
             }
         }
-        memory.try_resize(ids.allocated_bytes())?;
+        resize(&memory, ids.allocated_bytes())?;
     }
     asked.add(ids.len());
     Ok(Loaded { ids, _memory: memory })

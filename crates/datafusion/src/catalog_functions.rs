@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use async_trait::async_trait;
 use datafusion::arrow::array::{
-    ArrayRef, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
+    ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMillisecondArray,
 };
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use datafusion::catalog::memory::MemorySourceConfig;
@@ -26,6 +26,9 @@ pub(crate) static ITEMS: Accepted = Accepted {
     names: &["solution_version"],
     by_place: 1,
     required: false,
+    description: "What can be asked for: every item of a solution version with its interactions, the distinct users among \
+         them, the time of the newest, and whether the model has factors for it.",
+    example: "SELECT item_id FROM item_affinity_items() WHERE in_model ORDER BY users DESC LIMIT 20",
 };
 
 /// What the list of versions takes.
@@ -35,26 +38,42 @@ pub(crate) static VERSIONS: Accepted = Accepted {
     names: &["location"],
     by_place: 1,
     required: false,
+    description: "The kept versions of a solution, oldest first: when and on what each was trained, and how well it ranked \
+         users whom it had not seen.",
+    example: "SELECT version, as_of, new_pairs_recall_at_1_percent FROM item_affinity_versions('s3://lake/solutions/affinity')",
 };
 
 fn time(name: &str) -> Field {
     Field::new(name, DataType::Timestamp(TimeUnit::Millisecond, Some("UTC".into())), false)
 }
 
-/// Every item of a version: interactions with it, distinct users among them, and the time of the newest.
+/// Every item of a version: interactions with it, distinct users among them, the time of the newest, and whether the
+/// model has factors for it; an item whose events all weigh nothing has none, and its users are ranked by how active they
+/// are.
 static ITEMS_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(vec![
         Field::new("item_id", DataType::Utf8, false),
         Field::new("interactions", DataType::Int64, false),
         Field::new("users", DataType::Int64, false),
         time("last_interaction"),
+        Field::new("in_model", DataType::Boolean, false),
     ]))
 });
 
-/// Every kept version of a solution, oldest first; `horizon_days` is NULL where the recipe leaves it to the data, and
-/// `refreshed_from` for a training.
+/// Measures of quality as the commit of a version names them, each a column; NULL where nothing was held out.
+const METRICS: [&str; 6] = [
+    "expected_calibration_error",
+    "mean_probability",
+    "all_pairs_precision_at_1_percent",
+    "all_pairs_recall_at_1_percent",
+    "new_pairs_precision_at_1_percent",
+    "new_pairs_recall_at_1_percent",
+];
+
+/// Every kept version of a solution, oldest first; `horizon_days` is NULL where the recipe leaves it to the data,
+/// `refreshed_from` for a training, and `loss` for a refresh.
 static VERSIONS_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
-    Arc::new(Schema::new(vec![
+    let mut fields = vec![
         Field::new("version", DataType::Int64, false),
         time("committed_at"),
         time("as_of"),
@@ -64,7 +83,10 @@ static VERSIONS_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
         Field::new("items", DataType::Int64, false),
         Field::new("interactions", DataType::Int64, false),
         Field::new("refreshed_from", DataType::Int64, true),
-    ]))
+        Field::new("loss", DataType::Float64, true),
+    ];
+    fields.extend(METRICS.iter().map(|name| Field::new(*name, DataType::Float64, true)));
+    Arc::new(Schema::new(fields))
 });
 
 /// Which of the two tables a function gives.
@@ -149,6 +171,14 @@ impl CatalogTable {
             Arc::new(Int64Array::from(items.interactions.clone())),
             Arc::new(Int64Array::from(items.users.clone())),
             times(seconds),
+            Arc::new(
+                items
+                    .factors
+                    .rows()
+                    .into_iter()
+                    .map(|row| Some(row.iter().any(|x| *x != 0.0)))
+                    .collect::<BooleanArray>(),
+            ),
         ])
     }
 
@@ -158,7 +188,7 @@ impl CatalogTable {
         let number = |of: fn(&VersionSummary) -> u64| -> ArrayRef {
             Arc::new(Int64Array::from_iter_values(all.iter().map(|version| whole(of(version)))))
         };
-        Ok(vec![
+        let mut columns = vec![
             number(|version| version.version),
             times(all.iter().map(|version| version.committed_at)),
             times(all.iter().map(|version| version.as_of)),
@@ -168,7 +198,12 @@ impl CatalogTable {
             number(|version| version.items),
             number(|version| version.interactions),
             Arc::new(all.iter().map(|version| version.refreshed_from.map(whole)).collect::<Int64Array>()),
-        ])
+            Arc::new(all.iter().map(|version| version.loss).collect::<Float64Array>()),
+        ];
+        columns.extend(METRICS.iter().map(|name| -> ArrayRef {
+            Arc::new(all.iter().map(|version| version.metrics.get(*name).copied()).collect::<Float64Array>())
+        }));
+        Ok(columns)
     }
 }
 

@@ -42,6 +42,9 @@ pub(crate) static ACCEPTED: Accepted = Accepted {
     ],
     by_place: 3,
     required: true,
+    description: "The segments of these items, with the past items of each user that make the affinity: reason_rank, \
+         because_item_id and share after item_id, rank, user_id and score.",
+    example: "SELECT * FROM item_affinity_explain(['B001'], 100, reasons => 3)",
 };
 
 impl TableFunctionImpl for ExplainFunction {

@@ -27,6 +27,7 @@ use item_affinity_solution::SolutionVersion;
 use item_affinity_storage::Stores;
 
 use crate::error::{from_model, from_solution};
+use crate::memory_limit::with_cure;
 use crate::segment_reasons::{AllReasons, Asked, Explanations, Solver};
 use crate::segment_schema::{EXPLANATION_SCHEMA, explanation_order, segment_order};
 use crate::top_k_users_exec::{CancelOnDrop, blocking};
@@ -188,7 +189,7 @@ struct Memory(MemoryReservation, Gauge);
 
 impl Memory {
     fn grow(&self, bytes: usize) -> Result<()> {
-        self.0.try_grow(bytes)?;
+        self.0.try_grow(bytes).map_err(with_cure)?;
         self.1.set_max(self.0.size());
         Ok(())
     }

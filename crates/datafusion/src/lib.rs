@@ -12,8 +12,8 @@
 //! | `item_affinity_segments(items [, num_results] [, name => value]…)` | `item_id, rank, user_id, score` in the order `(item_id, rank)`: for each item the users who will most likely interact with it next |
 //! | `item_affinity_explain(items [, num_results [, reasons]] [, name => value]…)` | the same segments with the past items that make each user's affinity: `reason_rank, because_item_id, share` |
 //! | `item_affinity_score(user_id, item_id)` | Float32, NULL when one of them is unknown |
-//! | `item_affinity_items([solution_version])` | `item_id, interactions, users, last_interaction`: what can be asked for |
-//! | `item_affinity_versions([location])` | `version, committed_at, as_of, horizon_days, hidden_dimension, users, items, interactions, refreshed_from`, oldest first |
+//! | `item_affinity_items([solution_version])` | `item_id, interactions, users, last_interaction, in_model`: what can be asked for |
+//! | `item_affinity_versions([location])` | `version, committed_at, as_of, horizon_days, hidden_dimension, users, items, interactions, refreshed_from, loss` and measures of quality, oldest first |
 //! | `item_affinity_output(location)` | `item_id, rank, user_id, score`: the committed segments of a job, the newest or those of `location@3` |
 //! | `item_affinity_vector(factor)` | a list of Float32: a factor column of a solution version's files |
 //!
@@ -45,19 +45,24 @@ mod id_set;
 mod item_list;
 mod item_pairs;
 mod items_argument;
+mod memory_limit;
 mod options;
 mod output_function;
 mod pushed_filters;
+mod routine_descriptions;
 mod score_function;
+mod score_placement;
 mod segment_reasons;
 mod segment_schema;
 mod segments_final_exec;
 mod segments_function;
 mod segments_plan;
 mod session;
+mod shared_parts;
 mod solution_cache;
 mod top_k_users;
 mod top_k_users_exec;
+mod user_ids;
 mod user_states;
 mod users_argument;
 mod vector_function;
@@ -65,6 +70,7 @@ mod vector_function;
 use std::sync::Arc;
 
 use datafusion::execution::context::SessionContext;
+use datafusion::optimizer::OptimizerRule;
 use item_affinity_storage::Stores;
 
 use catalog_functions::Catalog;
@@ -104,9 +110,13 @@ pub fn register_with(ctx: &SessionContext, stores: Stores) {
         &catalog_functions::VERSIONS,
         &output_function::ACCEPTED,
     ];
-    state.register_relation_planner(Arc::new(call_planner::CallPlanner { functions })).unwrap_or_default();
+    let scalars = [score_function::DESCRIBED, vector_function::DESCRIBED];
+    let described = functions.iter().map(|function| function.described()).chain(scalars).collect();
+    state.register_relation_planner(Arc::new(call_planner::CallPlanner { functions, described })).unwrap_or_default();
     drop(state);
-    let solutions = solution_cache::SolutionCache::new(stores);
+    ctx.remove_optimizer_rule(score_placement::PlaceScores.name());
+    ctx.add_optimizer_rule(Arc::new(score_placement::PlaceScores));
+    let solutions = solution_cache::SolutionCache::new(stores, ctx);
     let segments = segments_function::SegmentsFunction { solutions: solutions.clone() };
     ctx.register_udtf(segments_function::NAME, Arc::new(segments));
     let explain = explain_function::ExplainFunction { solutions: solutions.clone() };

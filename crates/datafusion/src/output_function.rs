@@ -26,6 +26,8 @@ pub(crate) static ACCEPTED: Accepted = Accepted {
     names: &["location"],
     by_place: 1,
     required: true,
+    description: "The committed segments of a job, the newest or those of location@3: item_id, rank, user_id, score.",
+    example: "SELECT * FROM item_affinity_output('s3://lake/segments/spring')",
 };
 
 /// The table function: the newest committed segments at a location, or those of `location@3`.

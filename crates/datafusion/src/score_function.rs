@@ -15,7 +15,19 @@ use datafusion::logical_expr::{
 };
 use item_affinity_model::{dot, probability};
 
+use crate::routine_descriptions::Described;
 use crate::solution_cache::SolutionCache;
+
+/// The name in SQL.
+pub(crate) const NAME: &str = "item_affinity_score";
+
+/// What lists of functions say.
+pub(crate) const DESCRIBED: Described = Described {
+    function: NAME,
+    description: "The probability that a user interacts with an item within the horizon of the session's solution version; \
+         NULL if either is unknown.",
+    example: "SELECT user_id, item_affinity_score(user_id, 'B001') AS score FROM users",
+};
 
 /// The scalar function, ready to be registered.
 pub(crate) fn score_function(solutions: SolutionCache) -> ScalarUDF {
@@ -34,13 +46,12 @@ impl ScoreFunction {
     fn new(solutions: SolutionCache) -> Self {
         let documentation = Documentation::builder(
             datafusion::logical_expr::DocSection { include: true, label: "Item affinity", description: None },
-            "The probability that a user interacts with an item within the horizon of the session's solution version; NULL \
-             if either is unknown.",
+            DESCRIBED.description,
             "item_affinity_score(user_id, item_id)",
         )
         .with_argument("user_id", "The user, a string or an integer.")
         .with_argument("item_id", "The item, a string or an integer.")
-        .with_sql_example("SELECT user_id, item_affinity_score(user_id, 'B001') AS score FROM users")
+        .with_sql_example(DESCRIBED.example)
         .build();
         // Anything is taken, and judged by `return_type`; the second form is what lists of functions show.
         let shown = TypeSignature::Exact(vec![DataType::Utf8, DataType::Utf8]);
@@ -65,7 +76,7 @@ impl Hash for ScoreFunction {
 
 impl ScalarUDFImpl for ScoreFunction {
     fn name(&self) -> &'static str {
-        "item_affinity_score"
+        NAME
     }
 
     fn signature(&self) -> &Signature {

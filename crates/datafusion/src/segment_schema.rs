@@ -40,13 +40,24 @@ pub(crate) static INDEXED_SEGMENT_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(||
 /// What a partition hands to the exchange. Items travel as their position in the request, which sorts as their ids do,
 /// so no item id is built or hashed before the last step.
 pub(crate) static CANDIDATE_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
+    let mut fields = ANONYMOUS_CANDIDATE_SCHEMA.fields().to_vec();
+    fields.push(Arc::new(Field::new("user_id", DataType::Utf8, false)));
+    Arc::new(Schema::new(fields))
+});
+
+/// The same where nobody asks for the ids of users: places in the solution version tell them apart.
+pub(crate) static ANONYMOUS_CANDIDATE_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(vec![
         Field::new("item", DataType::UInt32, false),
         Field::new("user_index", DataType::UInt32, false),
-        Field::new("user_id", DataType::Utf8, false),
         Field::new("score", DataType::Float32, false),
     ]))
 });
+
+/// Which of the two a query hands to the exchange.
+pub(crate) fn candidate_schema(user_ids: bool) -> &'static SchemaRef {
+    if user_ids { &CANDIDATE_SCHEMA } else { &ANONYMOUS_CANDIDATE_SCHEMA }
+}
 
 /// The order in which segments leave the plan: `item_id`, then `rank`.
 pub(crate) fn segment_order() -> Vec<PhysicalSortExpr> {

@@ -35,6 +35,10 @@ pub(crate) static ACCEPTED: Accepted = Accepted {
     names: &["items", "num_results", "users", "seen", "min_score", "max_items", "on_unknown_item", "solution_version"],
     by_place: 2,
     required: true,
+    description: "For each of these items, the users who will most likely interact with it next: item_id, rank, user_id \
+         and score, the probability of an interaction within the horizon of the solution version.",
+    example: "SELECT * FROM item_affinity_segments(['B001', 'B002'], 100, users => (SELECT user_id FROM users WHERE \
+         country = 'DE'), seen => 'exclude', min_score => 0.01)",
 };
 
 impl TableFunctionImpl for SegmentsFunction {
@@ -104,7 +108,8 @@ impl SegmentsCall {
             Some(users) => Some(users.plan(self.function, session).await?),
             None => None,
         };
-        ResolvedSegments::new(self.solutions.stores(), &version, &items, users, &options, narrowed)
+        let (stores, shared) = (self.solutions.stores(), self.solutions.parts());
+        ResolvedSegments::new(stores, shared, &version, &items, users, &options, narrowed)
     }
 }
 

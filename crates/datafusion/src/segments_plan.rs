@@ -35,6 +35,7 @@ use crate::pushed_filters::Narrowed;
 use crate::segment_schema::{EXPLANATION_SCHEMA, SEGMENT_SCHEMA};
 use crate::segments_final_exec::SegmentsFinalExec;
 use crate::segments_function::NAME;
+use crate::shared_parts::SharedParts;
 use crate::top_k_users_exec::{SegmentQuery, TopKUsersPerItemExec};
 use crate::user_states;
 use crate::users_argument::USER_ID;
@@ -44,6 +45,7 @@ use crate::users_argument::USER_ID;
 #[derive(Clone, Debug)]
 pub(crate) struct ResolvedSegments {
     stores: Stores,
+    shared: SharedParts,
     version: Arc<SolutionVersion>,
     /// None when the version knows none of the items.
     query: Option<Arc<SegmentQuery>>,
@@ -56,6 +58,7 @@ impl ResolvedSegments {
     /// Looks the items up; an item that a filter leaves out can still be an unknown one.
     pub(crate) fn new(
         stores: &Stores,
+        shared: SharedParts,
         version: &Arc<SolutionVersion>,
         items: &[String],
         users: Option<Arc<LogicalPlan>>,
@@ -91,11 +94,14 @@ impl ResolvedSegments {
             num_results: narrowed.num_results(options.num_results),
             seen: options.seen,
             min_score: narrowed.min_score(options.min_score),
-            pairs: ItemPairs::new(stores, version, known.iter().copied().collect()),
+            user_ids: true,
+            users: version.user_parts.iter().map(|part| part.rows as usize).sum(),
+            filtered: users.is_some(),
+            pairs: Arc::new(ItemPairs::new(stores, version, known.iter().copied().collect())),
         };
         query.validate()?;
         let query = (!known.is_empty()).then(|| Arc::new(query));
-        Ok(Self { stores: stores.clone(), version: Arc::clone(version), query, users, unknown_items })
+        Ok(Self { stores: stores.clone(), shared, version: Arc::clone(version), query, users, unknown_items })
     }
 
     /// The physical plan for one execution; the optimizer adds the exchange between the two nodes.
@@ -107,8 +113,12 @@ impl ResolvedSegments {
         let Some(query) = &self.query else {
             return project(Arc::new(EmptyExec::new(Arc::clone(&SEGMENT_SCHEMA))), projection);
         };
-        let top = self.top_users(session, query).await?;
-        project(Arc::new(SegmentsFinalExec::new(Arc::clone(query), top)), projection)
+        let all = (0..SEGMENT_SCHEMA.fields().len()).collect::<Vec<_>>();
+        let columns = projection.unwrap_or(&all);
+        let user_ids = columns.iter().any(|column| SEGMENT_SCHEMA.field(*column).name() == USER_ID);
+        let query = Arc::new(SegmentQuery { user_ids, ..SegmentQuery::clone(query) });
+        let top = self.top_users(session, &query).await?;
+        Ok(Arc::new(SegmentsFinalExec::new(query, top, columns)?))
     }
 
     /// The same plan with the reasons of each user on top.
@@ -121,7 +131,7 @@ impl ResolvedSegments {
         let Some(query) = &self.query else {
             return project(Arc::new(EmptyExec::new(Arc::clone(&EXPLANATION_SCHEMA))), projection);
         };
-        let segments = Arc::new(SegmentsFinalExec::indexed(Arc::clone(query), self.top_users(session, query).await?));
+        let segments = Arc::new(SegmentsFinalExec::indexed(Arc::clone(query), self.top_users(session, query).await?)?);
         let what = ExplanationQuery {
             stores: self.stores.clone(),
             version: Arc::clone(&self.version),
@@ -133,8 +143,9 @@ impl ResolvedSegments {
 
     async fn top_users(&self, session: &dyn Session, query: &Arc<SegmentQuery>) -> Result<Arc<dyn ExecutionPlan>> {
         user_states::register_store(session.runtime_env(), &self.stores, &self.version)?;
-        let partitions = session.config_options().execution.target_partitions;
-        let mut states = user_states::scan(&self.stores, &self.version, partitions)?;
+        // A filter of users looks at their ids, whoever asks for them afterwards.
+        let ids = query.user_ids || self.users.is_some();
+        let mut states = user_states::scan(&self.stores, &self.version, &self.shared, session, ids)?;
         if let Some(users) = &self.users {
             states = Arc::new(CandidateUsersExec::new(states, session.create_physical_plan(users).await?));
         }
@@ -207,8 +218,9 @@ pub fn segments_dataframe(
         .users
         .as_ref()
         .map(|users| id_column::of(NAME, "the query of users", users.logical_plan().clone(), USER_ID).map(Arc::new));
-    let mut resolved =
-        ResolvedSegments::new(stores, version, &request.items, users.transpose()?, &options, &Narrowed::default())?;
+    let (users, narrowed) = (users.transpose()?, Narrowed::default());
+    let shared = SharedParts::of_plan();
+    let mut resolved = ResolvedSegments::new(stores, shared, version, &request.items, users, &options, &narrowed)?;
     let unknown_items = std::mem::take(&mut resolved.unknown_items);
     let (name, mut order) = (if request.reasons.is_some() { EXPLAIN_NAME } else { NAME }, vec!["item_id", "rank"]);
     order.extend(request.reasons.map(|_| "reason_rank"));

@@ -1,28 +1,44 @@
 //! Solution versions that a session has opened: item states are read and verified once, not once a query.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::config::ConfigOptions;
 use datafusion::error::Result;
+use datafusion::execution::context::SessionContext;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use item_affinity_solution::{SolutionRef, SolutionVersion, UserStates};
 use item_affinity_storage::Stores;
 
 use crate::error::from_solution;
+use crate::memory_limit::resize;
 use crate::options;
+use crate::shared_parts::SharedParts;
 
 /// Opened versions kept at most; one is a few dozen megabytes of item factors.
 const KEPT: usize = 4;
 
-/// What every function of one session shares: the object stores and the opened solution versions.
-#[derive(Clone, Debug)]
+/// What every function of one session shares: the object stores, the opened solution versions, and what was read of them.
+#[derive(Clone)]
 pub(crate) struct SolutionCache {
     stores: Stores,
+    /// The pool of the session as it is now; none when the session is gone.
+    pool: Arc<dyn Fn() -> Option<Arc<dyn MemoryPool>> + Send + Sync>,
     opened: Arc<Mutex<VecDeque<Arc<SolutionVersion>>>>,
+    /// The files of user states, for segments.
+    parts: SharedParts,
     /// The decoded user states of one version, for scores of single pairs.
-    users: Arc<tokio::sync::Mutex<Option<DecodedUsers>>>,
+    users: Arc<tokio::sync::Mutex<Option<Kept<Arc<UserStates>>>>>,
     /// The pairs with history of the items that were asked for, of one version.
-    history: Arc<tokio::sync::Mutex<Option<(SolutionRef, HistoryByItem)>>>,
+    history: Arc<tokio::sync::Mutex<Option<Kept<HistoryByItem>>>>,
+}
+
+/// Something of one version that stays in memory, which it is taken from.
+struct Kept<T> {
+    version: SolutionRef,
+    value: T,
+    memory: Option<MemoryReservation>,
 }
 
 /// Pairs with history by item index.
@@ -41,12 +57,31 @@ impl PairsOfItem {
     }
 }
 
-/// The user states of one version.
-type DecodedUsers = (SolutionRef, Arc<UserStates>);
-
 impl SolutionCache {
-    pub(crate) fn new(stores: Stores) -> Self {
-        Self { stores, opened: Arc::default(), users: Arc::default(), history: Arc::default() }
+    /// Shares what functions of this session read; the session itself is not held by it.
+    pub(crate) fn new(stores: Stores, ctx: &SessionContext) -> Self {
+        let session = Arc::downgrade(&ctx.state_ref());
+        let pool = move || session.upgrade().map(|state| Arc::clone(&state.read().runtime_env().memory_pool));
+        Self {
+            stores,
+            pool: Arc::new(pool),
+            opened: Arc::default(),
+            parts: SharedParts::of_session(),
+            users: Arc::default(),
+            history: Arc::default(),
+        }
+    }
+
+    /// The files of user states that queries of the session share.
+    pub(crate) fn parts(&self) -> SharedParts {
+        self.parts.clone()
+    }
+
+    fn reserved(&self, name: &str, bytes: usize) -> Result<Option<MemoryReservation>> {
+        let Some(pool) = (self.pool)() else { return Ok(None) };
+        let memory = MemoryConsumer::new(name).register(&pool);
+        resize(&memory, bytes)?;
+        Ok(Some(memory))
     }
 
     pub(crate) fn stores(&self) -> &Stores {
@@ -73,26 +108,35 @@ impl SolutionCache {
     /// All user states of a version, decoded; the last version asked for stays in memory.
     pub(crate) async fn user_states(&self, version: &SolutionVersion) -> Result<Arc<UserStates>> {
         let mut kept = self.users.lock().await;
-        match kept.as_ref() {
-            Some((reference, users)) if reference == version.reference() => Ok(Arc::clone(users)),
-            _ => {
-                let users = Arc::new(version.user_states(&self.stores).await.map_err(from_solution)?);
-                *kept = Some((version.reference().clone(), Arc::clone(&users)));
-                Ok(users)
-            }
+        if let Some(kept) = kept.as_ref().filter(|kept| kept.version == *version.reference()) {
+            return Ok(Arc::clone(&kept.value));
         }
+        // The states of another version make room first.
+        *kept = None;
+        let memory = self.reserved("UserStates", decoded_bytes(version))?;
+        let users = Arc::new(version.user_states(&self.stores).await.map_err(from_solution)?);
+        *kept = Some(Kept { version: version.reference().clone(), value: Arc::clone(&users), memory });
+        Ok(users)
     }
 
     /// Pairs with history of these items; those that were asked for before are in memory.
     pub(crate) async fn history(&self, version: &SolutionVersion, items: BTreeSet<u32>) -> Result<HistoryByItem> {
         let mut kept = self.history.lock().await;
-        let (_, known) = match kept.as_mut() {
-            Some(of) if of.0 == *version.reference() => of,
-            _ => kept.insert((version.reference().clone(), HistoryByItem::new())),
+        let kept = match kept.as_mut() {
+            Some(of) if of.version == *version.reference() => of,
+            _ => kept.insert(Kept {
+                version: version.reference().clone(),
+                value: HistoryByItem::new(),
+                memory: self.reserved("PairsWithHistory", 0)?,
+            }),
         };
+        let known = &mut kept.value;
         let missing: Vec<u32> = items.iter().copied().filter(|item| !known.contains_key(item)).collect();
         if !missing.is_empty() {
             let read = version.item_history(&self.stores, &missing).await.map_err(from_solution)?;
+            if let Some(memory) = &kept.memory {
+                resize(memory, memory.size() + read.log_odds.nnz() * 8)?;
+            }
             for (row, item) in missing.into_iter().enumerate() {
                 let (users, log_odds) = read.log_odds.row(row);
                 let pairs = PairsOfItem { users: users.to_vec(), log_odds: log_odds.to_vec() };
@@ -118,4 +162,20 @@ impl SolutionCache {
             opened.pop_front();
         }
     }
+}
+
+impl fmt::Debug for SolutionCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SolutionCache")
+    }
+}
+
+/// Bytes of the user states of a version in memory: factors and numbers as they are, ids and what reading them takes by
+/// the size of the files.
+fn decoded_bytes(version: &SolutionVersion) -> usize {
+    let users = version.user_parts.iter().map(|part| part.rows as usize).sum::<usize>();
+    let files = version.user_parts.iter().map(|part| part.entry.bytes);
+    let largest = files.max().map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+    let row = 4 * version.model.recipe.hidden_dimension + 48;
+    users.saturating_mul(row).saturating_add(largest.saturating_mul(2))
 }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use datafusion::common::Statistics;
+use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{internal_err, plan_err};
 use datafusion::error::{DataFusionError, Result};
@@ -14,6 +16,7 @@ use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, Repla
 use datafusion::physical_plan::metrics::{
     BaselineMetrics, Count, ExecutionPlanMetricsSet, Gauge, MetricBuilder, MetricsSet, Time,
 };
+use datafusion::physical_plan::statistics::StatisticsArgs;
 use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties, SendableRecordBatchStream,
@@ -23,12 +26,13 @@ use item_affinity_model::NewPairSlopes;
 use item_affinity_model::ndarray::Array2;
 
 use crate::item_pairs::{self, ItemPairs};
+use crate::memory_limit::resize;
 use crate::options::Seen;
-use crate::segment_schema::CANDIDATE_SCHEMA;
+use crate::segment_schema::candidate_schema;
 use crate::top_k_users::{ITEM_BLOCK, PartitionTopK};
 
 /// What is asked, resolved once against one solution version; it travels inside the nodes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SegmentQuery {
     /// The solution version, as a person would name it, number included.
     pub solution_version: String,
@@ -46,11 +50,23 @@ pub struct SegmentQuery {
     pub seen: Seen,
     /// The least score of a user in a segment.
     pub min_score: f32,
+    /// Whether anybody asks for the ids of users; if not, none is read or kept, and places tell users apart.
+    pub user_ids: bool,
+    /// Users of the solution version.
+    pub users: usize,
+    /// Whether a filter lets only some of them through.
+    pub filtered: bool,
     /// The pairs with history of these items.
-    pub(crate) pairs: ItemPairs,
+    pub(crate) pairs: Arc<ItemPairs>,
 }
 
 impl SegmentQuery {
+    /// Users in the segment of an item, at most.
+    #[must_use]
+    pub fn longest_segment(&self) -> usize {
+        self.num_results.min(self.users)
+    }
+
     /// Checks what the nodes rely on.
     ///
     /// # Errors   a plan error when shapes differ or items are not ascending
@@ -78,12 +94,12 @@ pub struct TopKUsersPerItemExec {
 }
 
 impl TopKUsersPerItemExec {
-    /// Puts the node on a scan of `user_id, user_index, factor, log_odds`.
+    /// Puts the node on a scan of `user_index, factor, log_odds`, and `user_id` where the query asks for ids.
     #[must_use]
     pub fn new(query: Arc<SegmentQuery>, input: Arc<dyn ExecutionPlan>) -> Self {
         let partitions = input.properties().output_partitioning().partition_count();
         let properties = PlanProperties::new(
-            EquivalenceProperties::new(Arc::clone(&CANDIDATE_SCHEMA)),
+            EquivalenceProperties::new(Arc::clone(candidate_schema(query.user_ids))),
             Partitioning::UnknownPartitioning(partitions),
             EmissionType::Final,
             Boundedness::Bounded,
@@ -160,11 +176,16 @@ impl ExecutionPlan for TopKUsersPerItemExec {
         Some(self.metrics.clone_inner())
     }
 
+    fn statistics_from_inputs(&self, _inputs: &[Arc<Statistics>], _args: &StatisticsArgs) -> Result<Arc<Statistics>> {
+        let rows = self.query.item_ids.len().saturating_mul(self.query.longest_segment());
+        Ok(Arc::new(Statistics::new_unknown(&self.schema()).with_num_rows(Precision::Inexact(rows))))
+    }
+
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let input = self.input.execute(partition, Arc::clone(&context))?;
         let metrics = Metrics::new(&self.metrics, partition);
         let query = Arc::clone(&self.query);
-        let mut builder = RecordBatchReceiverStream::builder(Arc::clone(&CANDIDATE_SCHEMA), 2);
+        let mut builder = RecordBatchReceiverStream::builder(self.schema(), 2);
         let output = builder.tx();
         builder.spawn(async move {
             let consumer = MemoryConsumer::new(format!("TopKUsersPerItem[{partition}]")).with_can_spill(false);
@@ -173,7 +194,7 @@ impl ExecutionPlan for TopKUsersPerItemExec {
             // The history is shared: the first partition answers for it.
             let shared = if partition == 0 { item_pairs::allocated_bytes(&history) } else { 0 };
             let mut top = PartitionTopK::new(Arc::clone(&query), history);
-            reservation.try_resize(shared + top.allocated_bytes())?;
+            resize(&reservation, shared + top.allocated_bytes())?;
             let mut input = input;
             let cancel = CancelOnDrop::default();
             loop {
@@ -185,7 +206,7 @@ impl ExecutionPlan for TopKUsersPerItemExec {
                 let (state, users) = blocking(move || {
                     let timer = gemm_time.timer();
                     let mut top = top;
-                    let users = if flag.load(Ordering::Relaxed) { 0 } else { top.push(&batch)? };
+                    let users = top.push(&batch, &flag)?;
                     timer.done();
                     Ok((top, users))
                 })
@@ -193,10 +214,11 @@ impl ExecutionPlan for TopKUsersPerItemExec {
                 top = state;
                 metrics.users_scored.add(users);
                 metrics.peak_memory.set_max(shared + top.allocated_bytes());
-                reservation.try_resize(shared + top.allocated_bytes())?;
+                resize(&reservation, shared + top.allocated_bytes())?;
             }
             let batch_size = context.session_config().batch_size();
-            let mut candidates = blocking(move || top.finish(batch_size)).await?;
+            let flag = Arc::clone(&cancel.0);
+            let mut candidates = blocking(move || top.finish(batch_size, &flag)).await?;
             while let Some(batch) = candidates.next().transpose()? {
                 metrics.baseline.record_output(batch.num_rows());
                 if output.send(Ok(batch)).await.is_err() {

@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+use datafusion::catalog::Session;
 use datafusion::common::stats::Precision;
 use datafusion::common::{Statistics, internal_datafusion_err};
 use datafusion::datasource::listing::PartitionedFile;
@@ -12,6 +13,7 @@ use datafusion::datasource::physical_plan::{
 };
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::Result;
+use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::parquet::arrow::arrow_reader::ArrowReaderOptions;
 use datafusion::parquet::arrow::async_reader::AsyncFileReader;
@@ -24,33 +26,43 @@ use futures::future::BoxFuture;
 use item_affinity_solution::{SolutionVersion, UserPart, user_states_schema};
 use item_affinity_storage::{Bytes, Stores};
 
-use crate::error::from_storage;
+use crate::error::{from_solution, from_storage};
+use crate::shared_parts::{HeldPart, PartKey, SharedParts};
 
 /// Columns of the user states that ranking needs, by name and position in the projected scan.
-pub(crate) const USER_ID: usize = 0;
-pub(crate) const USER_INDEX: usize = 1;
-pub(crate) const FACTOR: usize = 2;
-pub(crate) const LOG_ODDS: usize = 3;
+pub(crate) const USER_INDEX: usize = 0;
+pub(crate) const FACTOR: usize = 1;
+pub(crate) const LOG_ODDS: usize = 2;
+pub(crate) const USER_ID: usize = 3;
 
-/// Scans `user_id, user_index, factor, log_odds` of a solution version in at most `partitions` partitions of about
-/// equal size.
+/// Scans `user_index, factor, log_odds` of a solution version, and `user_id` where `user_ids` says so, in at most
+/// `partitions` partitions of about equal size.
 ///
 /// The leaf is DataFusion's own Parquet source, so that a cluster can cut it into tasks. Its reader takes a part whole
 /// and compares its SHA-256 with the commit before a byte of it is decoded.
 pub(crate) fn scan(
     stores: &Stores,
     version: &Arc<SolutionVersion>,
-    partitions: usize,
+    shared: &SharedParts,
+    session: &dyn Session,
+    user_ids: bool,
 ) -> Result<Arc<dyn ExecutionPlan>> {
+    let partitions = session.config_options().execution.target_partitions;
     let schema = user_states_schema(version.model.recipe.hidden_dimension);
-    let columns = ["user_id", "user_index", "factor", "log_odds"]
+    let columns = ["user_index", "factor", "log_odds", "user_id"]
         .iter()
+        .take(if user_ids { 4 } else { 3 })
         .map(|name| schema.index_of(name))
         .collect::<std::result::Result<Vec<_>, _>>()?;
     let part =
         version.user_parts.first().ok_or_else(|| internal_datafusion_err!("a solution version without users"))?;
     let url = ObjectStoreUrl::parse(part.location.store_url())?;
-    let reader = VerifiedParts { stores: stores.clone(), version: Arc::clone(version) };
+    let reader = VerifiedParts {
+        stores: stores.clone(),
+        version: Arc::clone(version),
+        shared: shared.clone(),
+        pool: Arc::clone(&session.runtime_env().memory_pool),
+    };
     let source = ParquetSource::new(Arc::clone(&schema)).with_parquet_file_reader_factory(Arc::new(reader));
     let rows = version.user_parts.iter().map(|p| p.rows as usize).sum();
     let statistics = Statistics::new_unknown(&schema).with_num_rows(Precision::Exact(rows));
@@ -84,9 +96,12 @@ fn groups(parts: &[UserPart], partitions: usize) -> Vec<FileGroup> {
 struct PartIndex(usize);
 
 /// Gives DataFusion's Parquet source readers over verified bytes.
+#[derive(Clone)]
 struct VerifiedParts {
     stores: Stores,
     version: Arc<SolutionVersion>,
+    shared: SharedParts,
+    pool: Arc<dyn MemoryPool>,
 }
 
 impl fmt::Debug for VerifiedParts {
@@ -108,36 +123,29 @@ impl ParquetFileReaderFactory for VerifiedParts {
             .get::<PartIndex>()
             .ok_or_else(|| internal_datafusion_err!("{} is not a user part", file.object_meta.location))?
             .0;
-        Ok(Box::new(VerifiedPart {
-            stores: self.stores.clone(),
-            version: Arc::clone(&self.version),
-            index,
-            bytes: None,
-        }))
+        Ok(Box::new(VerifiedPart { parts: self.clone(), index, held: None }))
     }
 }
 
-/// One user part: read whole at the first request, then served from memory.
+/// One user part: read whole at the first request, then served from memory, which it shares with other queries.
 struct VerifiedPart {
-    stores: Stores,
-    version: Arc<SolutionVersion>,
+    parts: VerifiedParts,
     index: usize,
-    bytes: Option<Bytes>,
+    held: Option<HeldPart>,
 }
 
 impl VerifiedPart {
     async fn bytes(&mut self) -> Result<Bytes, ParquetError> {
-        if let Some(bytes) = &self.bytes {
-            return Ok(bytes.clone());
+        if let Some(held) = &self.held {
+            return Ok(held.bytes());
         }
-        let part = &self.version.user_parts[self.index];
-        let bytes = self
-            .version
-            .read_user_part(&self.stores, part)
-            .await
-            .map_err(|e| ParquetError::External(Box::new(crate::error::from_solution(e))))?;
-        self.bytes = Some(bytes.clone());
-        Ok(bytes)
+        let VerifiedParts { stores, version, shared, pool } = &self.parts;
+        let part = &version.user_parts[self.index];
+        let key = PartKey { version: version.reference().clone(), part: self.index };
+        let size = usize::try_from(part.entry.bytes).unwrap_or(usize::MAX);
+        let read = || async { version.read_user_part(stores, part).await.map_err(from_solution) };
+        let held = shared.part(key, size, pool, read).await.map_err(|e| ParquetError::External(Box::new(e)))?;
+        Ok(self.held.insert(held).bytes())
     }
 }
 

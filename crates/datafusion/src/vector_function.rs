@@ -13,18 +13,28 @@ use datafusion::logical_expr::{
 };
 use item_affinity_solution::factor_values;
 
+use crate::routine_descriptions::Described;
+
 /// The name in SQL.
 const NAME: &str = "item_affinity_vector";
+
+/// What lists of functions say.
+pub(crate) const DESCRIBED: Described = Described {
+    function: NAME,
+    description: "The factor of a user or an item, a column of a solution version's files, as a list of hidden_dimension \
+         numbers.",
+    example: "SELECT item_id, item_affinity_vector(factor) FROM item_states",
+};
 
 /// The scalar function, ready to be registered.
 pub(crate) fn vector_function() -> ScalarUDF {
     let documentation = Documentation::builder(
         DocSection { include: true, label: "Item affinity", description: None },
-        "The factor of a user or an item, a column of a solution version's files, as a list of hidden_dimension numbers.",
+        DESCRIBED.description,
         "item_affinity_vector(factor)",
     )
     .with_argument("factor", "The column factor: little-endian 32-bit floating point numbers in a row.")
-    .with_sql_example("SELECT item_id, item_affinity_vector(factor) FROM item_states")
+    .with_sql_example(DESCRIBED.example)
     .build();
     // Anything is taken, and judged by `return_type`; the second form is what lists of functions show.
     let shown = TypeSignature::Exact(vec![DataType::FixedSizeBinary(4)]);

@@ -198,6 +198,11 @@ impl TopKUsers {
         Ok(())
     }
 
+    /// Whoever may still be among the best of an item: at most `2k` users of each, in no order.
+    pub fn users(&self) -> impl Iterator<Item = u32> {
+        self.items.iter().flat_map(|item| item.candidates.users())
+    }
+
     /// Bytes held for candidates.
     #[must_use]
     pub fn allocated_bytes(&self) -> usize {

@@ -63,6 +63,11 @@ impl Candidates {
         }
     }
 
+    /// Those that were taken and not pruned, in no order.
+    pub(super) fn users(&self) -> impl Iterator<Item = u32> {
+        self.kept.iter().map(|rank| rank.scored().user_index)
+    }
+
     /// Bytes held beside itself.
     pub(super) fn allocated_bytes(&self) -> usize {
         self.kept.capacity() * size_of::<Rank>()

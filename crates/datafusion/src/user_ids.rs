@@ -1,0 +1,160 @@
+//! The ids of users while they are ranked: kept for those who may still end up in a segment.
+
+use datafusion::arrow::array::{Array, ArrayRef, StringArray, StringBuilder, UInt32Array};
+use datafusion::arrow::compute::interleave;
+use datafusion::common::internal_err;
+use datafusion::error::Result;
+
+/// Bytes of ids that are kept without a thought.
+const LEAST_COMPACTED: usize = 4 << 20;
+/// Users at which an array of ids is full: far from what the offsets of an array can reach.
+const COMPACTED_USERS: usize = 1 << 16;
+
+/// Ids by place in the solution version, as batches that came one after another.
+pub(crate) struct UserIds {
+    batches: Vec<Batch>,
+    /// Bytes at which those who are in no segment any more are let go.
+    compact_at: usize,
+}
+
+struct Batch {
+    /// Ascending.
+    user_index: UInt32Array,
+    user_id: StringArray,
+}
+
+impl UserIds {
+    pub(crate) fn new() -> Self {
+        Self { batches: Vec::new(), compact_at: LEAST_COMPACTED }
+    }
+
+    pub(crate) fn allocated_bytes(&self) -> usize {
+        let bytes = |b: &Batch| b.user_index.get_array_memory_size() + b.user_id.get_array_memory_size();
+        self.batches.iter().map(bytes).sum()
+    }
+
+    /// Keeps a batch as it came.
+    pub(crate) fn push(&mut self, user_index: UInt32Array, user_id: StringArray) {
+        if !user_index.is_empty() {
+            self.batches.push(Batch { user_index, user_id });
+        }
+    }
+
+    /// Whether so many bytes are held that [`UserIds::keep`] is worth its cost.
+    pub(crate) fn are_many(&self) -> bool {
+        self.allocated_bytes() > self.compact_at
+    }
+
+    /// Lets go of all users but these, in any order, so that memory grows with segments and not with users.
+    ///
+    /// What stays may double before the next time: over a run this costs a few sorts of the candidates.
+    pub(crate) fn keep(&mut self, users: impl Iterator<Item = u32>) {
+        let mut kept = users.collect::<Vec<_>>();
+        kept.sort_unstable();
+        kept.dedup();
+        let (mut index, mut id, mut batches) = (Vec::new(), StringBuilder::new(), Vec::new());
+        for Batch { user_index, user_id } in &self.batches {
+            let places = user_index.values();
+            let (Some(first), Some(last)) = (places.first(), places.last()) else { continue };
+            let among = kept.partition_point(|user| user < first)..kept.partition_point(|user| user <= last);
+            for user in &kept[among] {
+                if let Ok(row) = places.binary_search(user) {
+                    index.push(*user);
+                    id.append_value(user_id.value(row));
+                }
+            }
+            if index.len() >= COMPACTED_USERS {
+                batches.push(Batch { user_index: std::mem::take(&mut index).into(), user_id: id.finish() });
+            }
+        }
+        if !index.is_empty() {
+            batches.push(Batch { user_index: index.into(), user_id: id.finish() });
+        }
+        self.batches = batches;
+        self.compact_at = LEAST_COMPACTED.max(2 * self.allocated_bytes());
+    }
+
+    /// Ends the gathering; ids can be looked up from here on.
+    ///
+    /// # Errors   an internal error when a place came twice
+    pub(crate) fn sort(&mut self) -> Result<()> {
+        self.batches.sort_by_key(|b| b.user_index.value(0));
+        if self.batches.iter().flat_map(|b| b.user_index.values()).is_sorted_by(|a, b| a < b) {
+            return Ok(());
+        }
+        internal_err!("user states are not ordered by user_index, each once")
+    }
+
+    /// The ids of these users, of which all must have been kept.
+    pub(crate) fn of(&self, users: impl Iterator<Item = u32>) -> Result<ArrayRef> {
+        let mut places = Vec::with_capacity(users.size_hint().0);
+        for user in users {
+            let Some(place) = self.place(user) else {
+                return internal_err!("user_index {user} was ranked but never scanned");
+            };
+            places.push(place);
+        }
+        let ids = self.batches.iter().map(|b| &b.user_id as &dyn Array).collect::<Vec<_>>();
+        Ok(interleave(&ids, &places)?)
+    }
+
+    /// Where a user's id is kept: batch and row.
+    fn place(&self, user: u32) -> Option<(usize, usize)> {
+        let batch = self.batches.partition_point(|b| b.user_index.value(0) <= user).checked_sub(1)?;
+        let row = self.batches[batch].user_index.values().binary_search(&user).ok()?;
+        Some((batch, row))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use datafusion::arrow::array::AsArray;
+
+    use super::*;
+
+    const USERS: u32 = 1_000_000;
+
+    fn id(user: u32) -> String {
+        format!("household-{user:012}")
+    }
+
+    #[test]
+    fn of_a_million_users_only_those_of_segments_are_held() {
+        // The candidates change as users stream by: the last 3,000 so far, and every 1,000th.
+        let is_candidate = |user: u32, seen: u32| user % 1_000 == 0 || user + 3_000 >= seen;
+        let (mut ids, mut most, mut compactions) = (UserIds::new(), 0, 0);
+        for first in (0..USERS).step_by(8_000) {
+            let users = first..first + 8_000;
+            ids.push(
+                UInt32Array::from_iter_values(users.clone()),
+                StringArray::from_iter_values(users.clone().map(id)),
+            );
+            most = most.max(ids.allocated_bytes());
+            if ids.are_many() {
+                ids.keep((0..users.end).rev().filter(|user| is_candidate(*user, users.end)));
+                compactions += 1;
+            }
+        }
+        // All of them would be 30 MB and more.
+        assert!(most < 5 << 20, "{most}");
+        assert!((5..40).contains(&compactions), "{compactions}");
+        ids.sort().unwrap();
+        let candidates = (0..USERS).rev().filter(|user| is_candidate(*user, USERS)).collect::<Vec<_>>();
+        let found = ids.of(candidates.iter().copied()).unwrap();
+        let found = found.as_string::<i32>();
+        for (user, found) in candidates.iter().zip(found) {
+            assert_eq!(found, Some(id(*user).as_str()));
+        }
+        assert!(ids.of([1].into_iter()).is_err());
+    }
+
+    #[test]
+    fn a_place_that_comes_twice_is_refused() {
+        let mut ids = UserIds::new();
+        for users in [[4, 5], [1, 4]] {
+            ids.push(UInt32Array::from(users.to_vec()), StringArray::from_iter_values(users.map(id)));
+        }
+        assert!(ids.sort().is_err());
+    }
+}
