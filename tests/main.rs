@@ -30,6 +30,7 @@ mod refresh;
 mod signals;
 mod slt;
 mod sql_scripts;
+mod sql_session;
 mod system_calls;
 mod tidy;
 mod user_filters;

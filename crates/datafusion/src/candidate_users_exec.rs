@@ -18,6 +18,7 @@ use datafusion::physical_plan::execution_plan::{
     Boundedness, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions,
 };
 use datafusion::physical_plan::metrics::{BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
+use datafusion::physical_plan::statistics::{StatisticsArgs, StatisticsContext};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PhysicalExpr, PlanProperties,
@@ -26,12 +27,15 @@ use datafusion::physical_plan::{
 use futures::future::{BoxFuture, Shared};
 use futures::{FutureExt, StreamExt, TryStreamExt};
 
+use crate::among_users::scan_among;
 use crate::id_set::IdSet;
 use crate::memory_limit::resize;
 use crate::user_states::USER_ID;
 
 const ASKED: &str = "users_asked";
 const UNKNOWN: &str = "users_unknown";
+/// One user of so many: below, a scan skips the factors of the others.
+const WORTH_SKIPPING: usize = 8;
 
 /// The semi join of user states with the users of a query, by user id.
 ///
@@ -43,7 +47,9 @@ const UNKNOWN: &str = "users_unknown";
 /// A user who comes more than once counts once, NULL is nobody, and users whom the solution version does not know are
 /// counted (`users_unknown`), as in any semi join.
 ///
-/// # Cost   one hash and one comparison of ids for each user state; the bytes of the ids and about 14 more for each
+/// # Cost
+/// One hash and one comparison of ids for each user state; the bytes of the ids and about 14 more for each. Where the
+/// filter leaves less than an eighth of the users, factors are decoded for those alone.
 #[derive(Debug)]
 pub struct CandidateUsersExec {
     states: Arc<dyn ExecutionPlan>,
@@ -58,7 +64,9 @@ pub struct CandidateUsersExec {
 type Candidates = Shared<BoxFuture<'static, Result<Arc<Loaded>, Arc<DataFusionError>>>>;
 
 struct Loaded {
-    ids: IdSet,
+    ids: Arc<IdSet>,
+    /// The user states, some of them left out by their scan. One for all partitions, which may share files.
+    states: Arc<dyn ExecutionPlan>,
     /// Given back with the ids.
     _memory: MemoryReservation,
 }
@@ -104,12 +112,19 @@ impl CandidateUsersExec {
         let users = self.users.execute(0, Arc::clone(context))?;
         let memory = MemoryConsumer::new("CandidateUsers").register(context.memory_pool());
         let asked = MetricBuilder::new(&self.metrics).counter(ASKED, 0);
-        let loading = load(users, memory, asked).map(|loaded| loaded.map(Arc::new).map_err(Arc::new)).boxed().shared();
+        let states = Arc::clone(&self.states);
+        let loading =
+            load(users, states, memory, asked).map(|loaded| loaded.map(Arc::new).map_err(Arc::new)).boxed().shared();
         Ok(candidates.insert(loading).clone())
     }
 }
 
-async fn load(mut users: SendableRecordBatchStream, memory: MemoryReservation, asked: Count) -> Result<Loaded> {
+async fn load(
+    mut users: SendableRecordBatchStream,
+    states: Arc<dyn ExecutionPlan>,
+    memory: MemoryReservation,
+    asked: Count,
+) -> Result<Loaded> {
     let mut ids = IdSet::new();
     while let Some(batch) = users.try_next().await? {
         let texts = cast(batch.column(0), &DataType::Utf8)?;
@@ -121,7 +136,16 @@ async fn load(mut users: SendableRecordBatchStream, memory: MemoryReservation, a
         resize(&memory, ids.allocated_bytes())?;
     }
     asked.add(ids.len());
-    Ok(Loaded { ids, _memory: memory })
+    let ids = Arc::new(ids);
+    Ok(Loaded { states: within_scan(states, &ids)?, ids, _memory: memory })
+}
+
+/// The scan of user states with the filter within it, where it leaves so few that skipping the others is worth its cost.
+fn within_scan(states: Arc<dyn ExecutionPlan>, ids: &Arc<IdSet>) -> Result<Arc<dyn ExecutionPlan>> {
+    let rows = StatisticsContext::new().compute(states.as_ref(), &StatisticsArgs::new())?.num_rows;
+    let few = rows.get_value().is_some_and(|users| ids.len() <= users / WORTH_SKIPPING);
+    let narrowed = few.then(|| scan_among(&states, Arc::clone(ids))).flatten();
+    Ok(narrowed.unwrap_or(states))
 }
 
 /// The rows of a batch of user states whose users are asked for.
@@ -193,12 +217,12 @@ impl ExecutionPlan for CandidateUsersExec {
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let candidates = self.candidates(&context)?;
-        let states = self.states.execute(partition, context)?;
         let baseline = BaselineMetrics::new(&self.metrics, partition);
         let unknown = MetricBuilder::new(&self.metrics).counter(UNKNOWN, partition);
         let tally = Arc::clone(&self.tally);
         let rows = async move {
             let loaded = candidates.await.map_err(DataFusionError::Shared)?;
+            let states = loaded.states.execute(partition, context)?;
             let of_batch = Arc::clone(&loaded);
             let of_end = Arc::clone(&tally);
             let found = states.map(move |batch| {

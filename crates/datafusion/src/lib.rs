@@ -33,6 +33,7 @@
 //! [`ExplainSegmentsExec`] goes on with its rows. Invariant: nothing here knows of files of interactions, of the command
 //! line, or of output formats.
 
+mod among_users;
 mod call_arguments;
 mod call_planner;
 mod candidate_users_exec;

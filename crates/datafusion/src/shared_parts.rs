@@ -15,7 +15,7 @@ use tokio::sync::OnceCell;
 use crate::memory_limit::resize;
 
 /// Bytes kept between queries where the session's memory is not limited; else a quarter of the limit.
-const KEPT_WITHOUT_LIMIT: usize = 512 << 20;
+const KEPT_WITHOUT_LIMIT: usize = 1 << 30;
 
 /// One part of one solution version.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
