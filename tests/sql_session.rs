@@ -7,6 +7,8 @@ use std::path::Path as FilePath;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use datafusion::arrow::array::AsArray;
+use datafusion::arrow::datatypes::Float64Type;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::context::SessionContext;
 use datafusion::object_store::local::LocalFileSystem;
@@ -144,7 +146,7 @@ async fn a_version_that_goes_away_between_planning_and_execution_is_named() {
     copy(FilePath::new(solution()), &kept);
     let ctx = open(&Stores::from_env(), 2, None, &kept.display().to_string()).await;
     let logical = ctx.sql("SELECT * FROM item_affinity_segments(items, 3)").await.unwrap();
-    let physical = logical.clone().create_physical_plan().await.unwrap();
+    let physical = logical.create_physical_plan().await.unwrap();
     assert_eq!(physical.schema().fields().len(), 4);
 
     // Its files go, its commit stays: as a lifecycle rule of a bucket may do it.
@@ -155,11 +157,38 @@ async fn a_version_that_goes_away_between_planning_and_execution_is_named() {
     assert!(message.contains("part-0000") && message.contains("file="), "{message}");
     assert!(message.contains("train again") || message.contains("restore"), "{message}");
 
-    // All of it goes: the next plan of the same query says so.
+    // All of it goes: the next query says so.
     std::fs::remove_dir_all(&kept).unwrap();
-    let error = logical.collect().await.unwrap_err();
+    let error = rows(&ctx, "SELECT * FROM item_affinity_segments(items, 3)").await.unwrap_err();
     assert_eq!(error_kind(&error), ErrorKind::BadInput);
     assert!(error_message(&error).starts_with("ERR_NO_VERSION: "), "{}", error_message(&error));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_query_sees_one_version_although_another_is_committed_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let grown = folder.path().join("solution");
+    copy(FilePath::new(solution()), &grown);
+    let ctx = open(&Stores::from_env(), 2, None, &grown.display().to_string()).await;
+    let scores = "SELECT sum(item_affinity_score(user_id, 'COFFEE-01')) AS sum FROM users";
+    let sum = async |query: &str| {
+        let batches = ctx.sql(query).await.unwrap().collect().await.unwrap();
+        batches[0].column(0).as_primitive::<Float64Type>().value(0)
+    };
+    // Whoever planned before the commit still sees the version of that time, in each part of the query.
+    let before = sum(scores).await;
+    let both = format!(
+        "SELECT (SELECT sum(score) FROM item_affinity_segments(['COFFEE-01'], 5000)) - ({scores}) AS difference"
+    );
+    let planned = ctx.sql(&both).await.unwrap().create_physical_plan().await.unwrap();
+    let train = ["train", "--quiet", "--hidden-dimension", "32", "--half-life", "10d", "--interactions"];
+    succeed(train.into_iter().chain([&*data("interactions.parquet"), "--solution", &grown.display().to_string()]));
+    let batches = collect(planned, ctx.task_ctx()).await.unwrap();
+    let difference = batches[0].column(0).as_primitive::<Float64Type>().value(0);
+    assert!(difference.abs() < 1e-3, "{difference}");
+    let after = sum(scores).await;
+    assert!((after - before).abs() > 0.1, "both versions sum to {before}");
+    assert!(sum(&both).await.abs() < 1e-3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -374,7 +403,8 @@ fn exit_codes_of_sql_tell_what_to_do_next() {
         (2, vec!["--format", "xml", "-c", "SELECT 1"], "xml"),
         (2, vec!["--format", "parquet", "--output", &missing, "-c", "SELECT 1; SELECT 2"], "holds one result"),
         (3, vec!["-f", &missing], "cannot read"),
-        (3, vec!["-c", "SELEC 1"], "SELEC"),
+        (3, vec!["-c", "SELEC 1"], "this SQL cannot be read: Expected: an SQL statement, found: SELEC at Line: 1"),
+        (3, vec!["-c", "SELECT * FROM item_affinity_segments(SELECT item_id FROM items)"], "of its own: f((SELECT …))"),
         (3, vec!["-c", "SELECT * FROM nowhere"], "nowhere"),
         (3, vec!["-c", "SELECT * FROM item_affinity_segments(['a'])"], "no solution version is set"),
         (3, vec!["--solution-version", &nowhere, "-c", "SELECT * FROM item_affinity_items()"], "ERR_NO_VERSION"),

@@ -17,7 +17,7 @@ use item_affinity_solution::{SolutionRef, VersionSummary, versions};
 use crate::call_arguments::{Accepted, CallArguments};
 use crate::error::from_solution;
 use crate::options;
-use crate::solution_cache::SolutionCache;
+use crate::solution_cache::{QueryId, SolutionCache, query_of};
 
 /// What the list of items takes.
 pub(crate) static ITEMS: Accepted = Accepted {
@@ -153,7 +153,7 @@ impl TableProvider for CatalogTable {
             None => options::required_solution_version(session.config_options())?,
         };
         let columns = match self.catalog {
-            Catalog::Items => self.items(solution).await?,
+            Catalog::Items => self.items(solution, query_of(session)).await?,
             Catalog::Versions => self.versions(solution).await?,
         };
         let batch = RecordBatch::try_new(self.schema(), columns)?;
@@ -162,8 +162,8 @@ impl TableProvider for CatalogTable {
 }
 
 impl CatalogTable {
-    async fn items(&self, solution: &str) -> Result<Vec<ArrayRef>> {
-        let version = self.solutions.open_named(solution).await?;
+    async fn items(&self, solution: &str, query: QueryId) -> Result<Vec<ArrayRef>> {
+        let version = self.solutions.open_named(solution, query).await?;
         let items = &version.items;
         let seconds = items.last_interaction.iter().copied();
         Ok(vec![

@@ -3,6 +3,7 @@
 use std::error::Error;
 
 use datafusion::error::DataFusionError;
+use datafusion::sql::sqlparser::parser::ParserError;
 use item_affinity_storage::{ErrorKind, from_object_store};
 
 /// Turns an error of the solution room into DataFusion's form.
@@ -53,9 +54,23 @@ pub fn error_message(error: &DataFusionError) -> String {
         Cause::Ours(_, error) => error.to_string(),
         Cause::Store(error) => error.to_string(),
         Cause::Engine(DataFusionError::Plan(text)) => text.clone(),
+        Cause::Engine(DataFusionError::SQL(error, _)) => syntax_message(error),
         Cause::Engine(DataFusionError::External(error)) => error.to_string(),
         Cause::Engine(root) => root.to_string(),
     }
+}
+
+/// What the parser says, without its own names, and what is most often behind a missing parenthesis.
+fn syntax_message(error: &ParserError) -> String {
+    let (ParserError::ParserError(text) | ParserError::TokenizerError(text)) = error else {
+        return format!("this SQL cannot be read: {error}");
+    };
+    let cure = if text.starts_with("Expected: ),") {
+        "; a query that is an argument stands in parentheses of its own: f((SELECT …))"
+    } else {
+        ""
+    };
+    format!("this SQL cannot be read: {text}{cure}")
 }
 
 /// The error of a chain that says most.

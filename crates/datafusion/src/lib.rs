@@ -71,7 +71,6 @@ mod vector_function;
 use std::sync::Arc;
 
 use datafusion::execution::context::SessionContext;
-use datafusion::optimizer::OptimizerRule;
 use item_affinity_storage::Stores;
 
 use catalog_functions::Catalog;
@@ -115,8 +114,6 @@ pub fn register_with(ctx: &SessionContext, stores: Stores) {
     let described = functions.iter().map(|function| function.described()).chain(scalars).collect();
     state.register_relation_planner(Arc::new(call_planner::CallPlanner { functions, described })).unwrap_or_default();
     drop(state);
-    ctx.remove_optimizer_rule(score_placement::PlaceScores.name());
-    ctx.add_optimizer_rule(Arc::new(score_placement::PlaceScores));
     let solutions = solution_cache::SolutionCache::new(stores, ctx);
     let segments = segments_function::SegmentsFunction { solutions: solutions.clone() };
     ctx.register_udtf(segments_function::NAME, Arc::new(segments));
@@ -129,5 +126,7 @@ pub fn register_with(ctx: &SessionContext, stores: Stores) {
     let output = output_function::OutputFunction { stores: solutions.stores().clone() };
     ctx.register_udtf(output_function::ACCEPTED.function, Arc::new(output));
     ctx.register_udf(vector_function::vector_function());
-    ctx.register_udf(score_function::score_function(solutions));
+    ctx.register_udf(score_function::score_function(solutions.clone(), None));
+    ctx.remove_optimizer_rule(score_placement::RULE);
+    ctx.add_optimizer_rule(Arc::new(score_placement::PlaceScores { solutions }));
 }

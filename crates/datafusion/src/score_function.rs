@@ -16,7 +16,7 @@ use datafusion::logical_expr::{
 use item_affinity_model::{dot, probability};
 
 use crate::routine_descriptions::Described;
-use crate::solution_cache::SolutionCache;
+use crate::solution_cache::{QueryId, SolutionCache};
 
 /// The name in SQL.
 pub(crate) const NAME: &str = "item_affinity_score";
@@ -29,21 +29,22 @@ pub(crate) const DESCRIBED: Described = Described {
     example: "SELECT user_id, item_affinity_score(user_id, 'B001') AS score FROM users",
 };
 
-/// The scalar function, ready to be registered.
-pub(crate) fn score_function(solutions: SolutionCache) -> ScalarUDF {
-    AsyncScalarUDF::new(Arc::new(ScoreFunction::new(solutions))).into_scalar_udf()
+/// The scalar function: ready to be registered, or as one query calls it, which sees one version all along.
+pub(crate) fn score_function(solutions: SolutionCache, query: QueryId) -> ScalarUDF {
+    AsyncScalarUDF::new(Arc::new(ScoreFunction::new(solutions, query))).into_scalar_udf()
 }
 
 /// Float32: the score of this user for this item; NULL when the solution version knows one of them not.
 #[derive(Debug)]
 struct ScoreFunction {
     solutions: SolutionCache,
+    query: QueryId,
     signature: Signature,
     documentation: Documentation,
 }
 
 impl ScoreFunction {
-    fn new(solutions: SolutionCache) -> Self {
+    fn new(solutions: SolutionCache, query: QueryId) -> Self {
         let documentation = Documentation::builder(
             datafusion::logical_expr::DocSection { include: true, label: "Item affinity", description: None },
             DESCRIBED.description,
@@ -56,13 +57,13 @@ impl ScoreFunction {
         // Anything is taken, and judged by `return_type`; the second form is what lists of functions show.
         let shown = TypeSignature::Exact(vec![DataType::Utf8, DataType::Utf8]);
         let signature = Signature::one_of(vec![TypeSignature::VariadicAny, shown], Volatility::Stable);
-        Self { solutions, signature, documentation }
+        Self { solutions, query, signature, documentation }
     }
 }
 
 impl PartialEq for ScoreFunction {
     fn eq(&self, other: &Self) -> bool {
-        self.signature == other.signature
+        self.query == other.query && self.signature == other.signature
     }
 }
 
@@ -70,7 +71,7 @@ impl Eq for ScoreFunction {}
 
 impl Hash for ScoreFunction {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.name().hash(state);
+        (self.name(), self.query).hash(state);
     }
 }
 
@@ -110,7 +111,7 @@ impl ScalarUDFImpl for ScoreFunction {
 #[async_trait]
 impl AsyncScalarUDFImpl for ScoreFunction {
     async fn invoke_async_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let version = self.solutions.open(&args.config_options).await?;
+        let version = self.solutions.open(&args.config_options, self.query).await?;
         let users = self.solutions.user_states(&version).await?;
         let [user_ids, item_ids] = args.args.as_slice() else {
             return exec_err!("item_affinity_score takes (user_id, item_id)");

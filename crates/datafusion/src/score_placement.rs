@@ -4,44 +4,72 @@
 //! `ORDER BY` of a query or a window, in `GROUP BY`, in aggregates and in the `ON` of a join it would end in an internal
 //! error, and of two aggregates of two scores the second would show the first. The rule computes each score in a
 //! projection below, and the place reads its column.
+//!
+//! It also ties each call to its query, so that all batches of a query see the same version.
+
+use std::sync::Arc;
 
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, ExprSchema, JoinType, plan_err};
 use datafusion::error::Result;
+use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{Expr, Join, LogicalPlan, LogicalPlanBuilder};
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 
-use crate::score_function::NAME;
+use crate::score_function::{NAME, score_function};
+use crate::solution_cache::{QueryId, SolutionCache};
+
+/// The name of the rule.
+pub(crate) const RULE: &str = "item_affinity_place_scores";
 
 /// The rule; it comes last, after those that move filters into joins.
 #[derive(Debug)]
-pub(crate) struct PlaceScores;
+pub(crate) struct PlaceScores {
+    pub(crate) solutions: SolutionCache,
+}
+
+impl PlaceScores {
+    /// The plan with the function as this query calls it.
+    fn of_query(&self, plan: LogicalPlan, query: QueryId) -> Result<Transformed<LogicalPlan>> {
+        let function = Arc::new(score_function(self.solutions.clone(), query));
+        plan.map_expressions(|expr| {
+            expr.transform_up(|part| match part {
+                Expr::ScalarFunction(call) if call.name() == NAME && *call.func != *function => {
+                    Ok(Transformed::yes(Expr::ScalarFunction(ScalarFunction { func: Arc::clone(&function), ..call })))
+                }
+                other => Ok(Transformed::no(other)),
+            })
+        })
+    }
+}
 
 impl OptimizerRule for PlaceScores {
     fn name(&self) -> &'static str {
-        "item_affinity_place_scores"
+        RULE
     }
 
     fn apply_order(&self) -> Option<ApplyOrder> {
         Some(ApplyOrder::BottomUp)
     }
 
-    fn rewrite(&self, plan: LogicalPlan, _config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
-        // A projection and a filter run the function; a scan has its filters again above it.
-        if matches!(plan, LogicalPlan::Projection(_) | LogicalPlan::Filter(_) | LogicalPlan::TableScan(_)) {
-            return Ok(Transformed::no(plan));
-        }
+    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
         let mut found = false;
         plan.apply_expressions(|expr| {
             found |= !calls(expr)?.is_empty();
             Ok(TreeNodeRecursion::Continue)
         })?;
-        match plan {
-            plan if !found => Ok(Transformed::no(plan)),
+        if !found {
+            return Ok(Transformed::no(plan));
+        }
+        let query = config.query_execution_start_time().and_then(|started| started.timestamp_nanos_opt());
+        let plan = self.of_query(plan, query)?;
+        match plan.data {
+            // A projection and a filter run the function; a scan has its filters again above it.
+            LogicalPlan::Projection(_) | LogicalPlan::Filter(_) | LogicalPlan::TableScan(_) => Ok(plan),
             LogicalPlan::Join(join) => Ok(Transformed::yes(in_join(join)?)),
-            plan @ (LogicalPlan::Sort(_) | LogicalPlan::Window(_) | LogicalPlan::Aggregate(_)) => {
-                Ok(Transformed::yes(below(plan)?))
+            node @ (LogicalPlan::Sort(_) | LogicalPlan::Window(_) | LogicalPlan::Aggregate(_)) => {
+                Ok(Transformed::yes(below(node)?))
             }
             other => plan_err!(
                 "{NAME} cannot be called here ({}); call it in the SELECT of a subquery, and use its column",

@@ -16,7 +16,7 @@ use crate::options::{CallOptions, OnUnknownItem, Seen, checked_max_items, checke
 use crate::pushed_filters::{self, Narrowed};
 use crate::segment_schema::SEGMENT_SCHEMA;
 use crate::segments_plan::ResolvedSegments;
-use crate::solution_cache::SolutionCache;
+use crate::solution_cache::{SolutionCache, query_of};
 use crate::users_argument::UsersArgument;
 
 /// The name in SQL.
@@ -100,8 +100,8 @@ impl SegmentsCall {
         options.max_items = self.max_items.unwrap_or(options.max_items);
         options.on_unknown_item = self.on_unknown_item.unwrap_or(options.on_unknown_item);
         let version = match &self.solution_version {
-            Some(text) => self.solutions.open_named(text).await?,
-            None => self.solutions.open(config).await?,
+            Some(text) => self.solutions.open_named(text, query_of(session)).await?,
+            None => self.solutions.open(config, query_of(session)).await?,
         };
         let items = self.items.resolve(session, self.solutions.stores(), options.max_items).await?;
         let users = match &self.users {

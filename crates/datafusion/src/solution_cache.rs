@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use datafusion::catalog::Session;
 use datafusion::config::ConfigOptions;
 use datafusion::error::Result;
 use datafusion::execution::context::SessionContext;
@@ -19,6 +20,17 @@ use crate::shared_parts::SharedParts;
 /// Opened versions kept at most; one is a few dozen megabytes of item factors.
 const KEPT: usize = 4;
 
+/// Queries whose versions are remembered: more than run at the same time.
+const RESOLVED: usize = 64;
+
+/// Tells the queries of a session apart: when each was planned, in nanoseconds; none when nobody knows.
+pub(crate) type QueryId = Option<i64>;
+
+/// The query that a plan is made for.
+pub(crate) fn query_of(session: &dyn Session) -> QueryId {
+    session.execution_props().query_execution_start_time.and_then(|started| started.timestamp_nanos_opt())
+}
+
 /// What every function of one session shares: the object stores, the opened solution versions, and what was read of them.
 #[derive(Clone)]
 pub(crate) struct SolutionCache {
@@ -26,6 +38,8 @@ pub(crate) struct SolutionCache {
     /// The pool of the session as it is now; none when the session is gone.
     pool: Arc<dyn Fn() -> Option<Arc<dyn MemoryPool>> + Send + Sync>,
     opened: Arc<Mutex<VecDeque<Arc<SolutionVersion>>>>,
+    /// Which version a name meant in each of the last queries.
+    resolved: Arc<tokio::sync::Mutex<VecDeque<(QueryId, String, SolutionRef)>>>,
     /// The files of user states, for segments.
     parts: SharedParts,
     /// The decoded user states of one version, for scores of single pairs.
@@ -66,6 +80,7 @@ impl SolutionCache {
             stores,
             pool: Arc::new(pool),
             opened: Arc::default(),
+            resolved: Arc::default(),
             parts: SharedParts::of_session(),
             users: Arc::default(),
             history: Arc::default(),
@@ -88,21 +103,39 @@ impl SolutionCache {
         &self.stores
     }
 
-    /// Opens the version that the session names; the newest one is looked up anew for each query.
-    pub(crate) async fn open(&self, config: &ConfigOptions) -> Result<Arc<SolutionVersion>> {
-        self.open_named(options::required_solution_version(config)?).await
+    /// Opens the version that the session names.
+    pub(crate) async fn open(&self, config: &ConfigOptions, query: QueryId) -> Result<Arc<SolutionVersion>> {
+        self.open_named(options::required_solution_version(config)?, query).await
     }
 
-    /// Opens the version that a text names: a location, newest version, or `location@7`.
-    pub(crate) async fn open_named(&self, text: &str) -> Result<Arc<SolutionVersion>> {
-        let reference = SolutionRef::parse(text).map_err(from_solution)?;
-        let pinned = reference.resolve(&self.stores).await.map_err(from_solution)?;
+    /// Opens the version that a text names: a location, newest version, or `location@7`. The newest one is looked up
+    /// anew for each query, and once for all calls in it: a commit in the meantime does not show.
+    pub(crate) async fn open_named(&self, text: &str, query: QueryId) -> Result<Arc<SolutionVersion>> {
+        let pinned = self.resolve(text, query).await?;
         if let Some(version) = self.find(&pinned) {
             return Ok(version);
         }
         let version = Arc::new(SolutionVersion::open(&self.stores, &pinned).await.map_err(from_solution)?);
         self.keep(Arc::clone(&version));
         Ok(version)
+    }
+
+    async fn resolve(&self, text: &str, query: QueryId) -> Result<SolutionRef> {
+        let reference = SolutionRef::parse(text).map_err(from_solution)?;
+        if query.is_none() {
+            return reference.resolve(&self.stores).await.map_err(from_solution);
+        }
+        // Whoever asks at the same time waits for the same answer.
+        let mut resolved = self.resolved.lock().await;
+        if let Some((_, _, pinned)) = resolved.iter().find(|(of, named, _)| *of == query && named == text) {
+            return Ok(pinned.clone());
+        }
+        let pinned = reference.resolve(&self.stores).await.map_err(from_solution)?;
+        resolved.push_back((query, text.to_owned(), pinned.clone()));
+        if resolved.len() > RESOLVED {
+            resolved.pop_front();
+        }
+        Ok(pinned)
     }
 
     /// All user states of a version, decoded; the last version asked for stays in memory.
