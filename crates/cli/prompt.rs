@@ -6,10 +6,12 @@ use std::time::Instant;
 
 use anyhow::Context;
 use datafusion::execution::context::SessionContext;
+use futures::FutureExt;
 use rustyline::config::CompletionType;
 use rustyline::error::ReadlineError;
 use rustyline::history::FileHistory;
 use rustyline::{Config, Editor};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::exit::{self, Failure};
 use crate::print::Printer;
@@ -63,6 +65,8 @@ pub(crate) async fn run(
     }
     // While it is open, Ctrl-C stops a query and not the program.
     let _open = exit::OpenPrompt::new();
+    // Listening from here on, so that no Ctrl-C is lost between a line and its query.
+    let mut interrupts = signal(SignalKind::interrupt()).context("cannot listen to Ctrl-C")?;
     loop {
         editor.set_helper(Some(SqlHelper::new(Words::of(ctx).await)));
         // Reading a statement blocks; nothing else runs in the meantime.
@@ -90,10 +94,12 @@ pub(crate) async fn run(
                 continue;
             }
         };
+        // What was pressed for the last query does not stop this one.
+        while interrupts.recv().now_or_never().is_some() {}
         let started = Instant::now();
         let outcome = tokio::select! {
             outcome = async { query::run(ctx, &query::substitute(&statement, values)?, printer).await } => outcome,
-            _ = tokio::signal::ctrl_c() => { eprintln!("stopped"); continue; }
+            _ = interrupts.recv() => { eprintln!("stopped"); continue; }
         };
         match outcome {
             Ok(rows) if printer.to_terminal() && !settings.quiet => {

@@ -28,6 +28,12 @@
 //! Lines, Parquet or CSV file. `users` is a table, a view or a subquery with a column `user_id`: nobody else is ranked.
 //! Arguments also go by name, `seen => 'exclude'`, and all but these two have a session option `item_affinity.<name>`.
 //!
+//! Scores may stand wherever an expression may: an optimizer rule computes them below places where the engine cannot run
+//! asynchronous functions. Lists of functions (`SHOW FUNCTIONS`) describe all of them. Calls of a query see one version.
+//!
+//! Memory is the session's: parts of user states, heaps and ids are taken from its pool, and what does not fit is refused
+//! with `ResourcesExhausted` and the setting to change. Dropping a stream stops its work within a tile of scores.
+//!
 //! Segments always come from the same physical plan: user states scanned from Parquet, [`CandidateUsersExec`] where there
 //! is a filter of users, [`TopKUsersPerItemExec`] per partition, an exchange by item, [`SegmentsFinalExec`];
 //! [`ExplainSegmentsExec`] goes on with its rows. Invariant: nothing here knows of files of interactions, of the command
