@@ -30,6 +30,12 @@ impl ItemPairs {
         &self.items
     }
 
+    /// Bytes that the pairs take in memory, known before they are read: an item has as many as it has users.
+    pub(crate) fn bytes(&self) -> usize {
+        let users = self.items.iter().filter_map(|item| self.version.items.users.get(*item as usize));
+        users.map(|users| usize::try_from(*users).unwrap_or_default()).sum::<usize>().saturating_mul(8)
+    }
+
     /// The log-odds of pairs with history, items × users, cut into blocks of so many items.
     pub(crate) async fn blocks(&self, items_per_block: usize) -> Result<Arc<Vec<Csr>>> {
         let load = || async {

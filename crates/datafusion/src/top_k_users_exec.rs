@@ -190,8 +190,11 @@ impl ExecutionPlan for TopKUsersPerItemExec {
         builder.spawn(async move {
             let consumer = MemoryConsumer::new(format!("TopKUsersPerItem[{partition}]")).with_can_spill(false);
             let reservation = consumer.register(context.memory_pool());
+            // The history is shared: the first partition answers for it, before anything is read.
+            if partition == 0 {
+                resize(&reservation, query.pairs.bytes())?;
+            }
             let history = query.pairs.blocks(ITEM_BLOCK).await?;
-            // The history is shared: the first partition answers for it.
             let shared = if partition == 0 { item_pairs::allocated_bytes(&history) } else { 0 };
             let mut top = PartitionTopK::new(Arc::clone(&query), history);
             resize(&reservation, shared + top.allocated_bytes())?;

@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn of_a_million_users_only_those_of_segments_are_held() {
         // The candidates change as users stream by: the last 3,000 so far, and every 1,000th.
-        let is_candidate = |user: u32, seen: u32| user % 1_000 == 0 || user + 3_000 >= seen;
+        let is_candidate = |user: u32, seen: u32| user.is_multiple_of(1_000) || user + 3_000 >= seen;
         let (mut ids, mut most, mut compactions) = (UserIds::new(), 0, 0);
         for first in (0..USERS).step_by(8_000) {
             let users = first..first + 8_000;
