@@ -14,7 +14,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result};
 use crate::filter_expression::FilterExpression;
-use crate::job_users::JobUsers;
 use crate::json_lines::UsersKey;
 use crate::segment_output::out_name;
 use crate::segment_report::SegmentReport;
