@@ -371,9 +371,11 @@ fn p15_terminate_aborts_the_upload_that_is_under_way() {
     }
     let begun = Instant::now();
     assert!(std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
-    assert_eq!(child.wait().unwrap().code(), Some(143));
-    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
-    assert_eq!(server.with(|kept| kept.open_uploads()), 0);
+    let ended = child.wait_with_output().unwrap();
+    let (took, said) = (begun.elapsed(), String::from_utf8_lossy(&ended.stderr).into_owned());
+    assert_eq!(ended.status.code(), Some(143), "{said}");
+    assert!(took < Duration::from_secs(10), "{took:?}: {said}");
+    assert_eq!(server.with(|kept| kept.open_uploads()), 0, "{said}");
     let left = server.with(|kept| kept.objects.keys().cloned().collect::<Vec<_>>());
     assert!(left.is_empty(), "{left:?}");
 }

@@ -289,7 +289,8 @@ impl BatchSegmentJob {
             return Ok(SegmentReport::already_done(&output, &version, done));
         }
         let begun = Instant::now();
-        match self.write(&version, users.as_ref(), &run).await {
+        // Cancelled at any await: a store that does not answer an upload would else hold the job.
+        match self.or_cancelled(self.write(&version, users.as_ref(), &run)).await {
             Ok((body, mut report)) => {
                 run.note_seconds("rank and write", begun.elapsed().as_secs_f64());
                 let commit = run.commit(CommitBody { job_key, ..body }).await?;
