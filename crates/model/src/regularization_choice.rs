@@ -13,7 +13,7 @@ use crate::side_choice::Chooser;
 const ITERATIONS: usize = 2;
 /// Known pairs that are looked at, about: those of as many whole users. Fewer would ask for a weaker pull than all
 /// need, or leave nothing of taste to be seen.
-const MOST_PAIRS: usize = 2_000_000;
+const MOST_PAIRS: usize = 1_000_000;
 
 /// Chooses a regularization for a recipe that sets none.
 ///
@@ -26,7 +26,7 @@ const MOST_PAIRS: usize = 2_000_000;
 /// # Errors
 /// those of [`fit`](crate::fit())
 /// # Cost
-/// At most three fits of 2 iterations, to the pairs of a sample of users, about 2 million pairs at most. They have the
+/// At most three fits of 2 iterations, to the pairs of a sample of users, about a million pairs at most. They have the
 /// recipe's hidden dimension: with fewer hidden variables a weak pull does not overfit, and seems better than it is.
 /// # Source
 /// the measure and the rule are this project's own

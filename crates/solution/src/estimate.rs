@@ -19,7 +19,7 @@ const REGRESSIONS: f64 = 1.0;
 const MORE_ITERATIONS: f64 = 1.0;
 /// The same for the choice of a regularization, and the pairs that it looks at.
 const CHOICE_OF_REGULARIZATION: f64 = 8.0;
-const PAIRS_OF_THE_CHOICE: f64 = 2e6;
+const PAIRS_OF_THE_CHOICE: f64 = 1e6;
 /// Trainings that the choice of attributes is worth.
 const CHOICE_OF_ATTRIBUTES: f64 = 3.0;
 
