@@ -21,7 +21,7 @@ const MAX_JOB_FILE_BYTES: u64 = 1 << 20;
 
 #[derive(Args)]
 pub(crate) struct RunArgs {
-    /// The job file: tables [check], [train], [refresh], [evaluate], [segment], [verify], [gc] with the long options of
+    /// The job file: tables check, train, refresh, evaluate, segment, verify and gc with the long options of
     /// these commands as keys. Texts may hold ${NAME} of the environment, ${date} and ${date-1d:%Y/%m/%d}.
     #[arg(value_name = "JOB.TOML")]
     pub(crate) job_file: String,

@@ -56,8 +56,8 @@ pub struct TrainedModel {
 /// # Errors
 /// those of [`fit`](crate::fit())
 /// # Cost
-/// `iterations − 1` iterations of the fit, with attributes `iterations + 1`, at least 4; without a regularization up to 6
-/// more, of at most about a million pairs; with attributes also those of
+/// `iterations − 1` iterations of the fit, with attributes `iterations + 1`, at least 4; without a regularization 4 more, of
+/// at most about a million pairs; with attributes also those of
 /// [`choose_side_information`](crate::choose_side_information()); for the propensity a few passes over the history, and
 /// logistic regressions on a bounded sample. The pairs before the window and those of all time are never held together.
 pub fn train(

@@ -18,7 +18,7 @@ const REGRESSIONS: f64 = 1.0;
 /// Half-steps and refits that come on top of the iterations of a recipe, in iterations.
 const MORE_ITERATIONS: f64 = 1.0;
 /// The same for the choice of a regularization, and the pairs that it looks at.
-const CHOICE_OF_REGULARIZATION: f64 = 8.0;
+const CHOICE_OF_REGULARIZATION: f64 = 6.0;
 const PAIRS_OF_THE_CHOICE: f64 = 1e6;
 /// Trainings that the choice of attributes is worth.
 const CHOICE_OF_ATTRIBUTES: f64 = 3.0;
