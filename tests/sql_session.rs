@@ -181,7 +181,8 @@ async fn a_query_sees_one_version_although_another_is_committed_meanwhile() {
         "SELECT (SELECT sum(score) FROM item_affinity_segments(['COFFEE-01'], 5000)) - ({scores}) AS difference"
     );
     let planned = ctx.sql(&both).await.unwrap().create_physical_plan().await.unwrap();
-    let train = ["train", "--quiet", "--hidden-dimension", "32", "--half-life", "10d", "--interactions"];
+    // Another horizon: its probabilities are of another size.
+    let train = ["train", "--quiet", "--hidden-dimension", "32", "--horizon", "3d", "--interactions"];
     succeed(train.into_iter().chain([&*data("interactions.parquet"), "--solution", &grown.display().to_string()]));
     let batches = collect(planned, ctx.task_ctx()).await.unwrap();
     let difference = batches[0].column(0).as_primitive::<Float64Type>().value(0);
