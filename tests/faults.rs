@@ -470,7 +470,12 @@ fn p28_multipart_uploads_over_transient_faults_give_the_same_bytes_and_leave_non
         let (mut common, mut random) = (at_random(seed), StdRng::seed_from_u64(seed));
         let server = MiniS3::start(move |asked, kept| {
             let completes = asked.method == "POST" && asked.query.contains_key("uploadId");
-            if completes && random.random_bool(0.5) { Fault::ErrorIn200 } else { common(asked, kept) }
+            // An upload whose beginning is not answered has a name that nobody knows: a lifecycle rule ends it, no client.
+            match () {
+                () if asked.method == "POST" && asked.query.contains_key("uploads") => Fault::None,
+                () if completes && random.random_bool(0.5) => Fault::ErrorIn200,
+                () => common(asked, kept),
+            }
         });
         let stores = server.stores(&QUICK);
         let versions = Versions::new(&stores, Location::parse("s3://lake/out").unwrap(), Artifact::Segments).unwrap();
