@@ -6,7 +6,6 @@ mod parquet_rows;
 mod request_rows;
 mod shell_rows;
 mod solution_rows;
-mod store;
 mod store_rows;
 mod value_rows;
 

@@ -39,7 +39,7 @@ pub(super) const fn open(id: u32, what: &'static str, why: &'static str) -> Row 
 /// The tries of one row, in a folder of their own.
 pub(super) struct Case {
     folder: tempfile::TempDir,
-    pub(super) environment: Vec<(String, String)>,
+    pub(super) environment: Vec<(&'static str, String)>,
     pub(super) failures: Vec<String>,
     pub(super) tries: usize,
     /// Why the row was not tried on this machine.

@@ -122,42 +122,30 @@ pub(super) const ROWS: &[Row] = &[
     }),
     row(66, "users filter that does not parse, unknown column", |case| {
         let users = data("users.parquet");
+        let arguments = [
+            "segment",
+            "--quiet",
+            "--solution",
+            solution(),
+            "--item",
+            "COFFEE-01",
+            "--output",
+            "out",
+            "--users",
+            &users,
+        ];
         for (filter, says) in [
             ("country = ", "USERS_FILTER_INVALID: "),
             ("countryy = 'DE'", "USERS_FILTER_INVALID: "),
             ("country = 'DE' ) OR (1=1", "USERS_FILTER_INVALID: "),
             ("country + 1", "USERS_FILTER_INVALID: "),
         ] {
-            let arguments = [
-                "segment",
-                "--quiet",
-                "--solution",
-                solution(),
-                "--item",
-                "COFFEE-01",
-                "--output",
-                "out",
-                "--users",
-                &users,
-            ];
             case.refuses(3, &[&arguments[..], &["--users-filter", filter]].concat(), &[says, "country"]);
         }
         for (filter, says) in [
             ("INCLUDE UserID WHERE Users.COUNTRY IS NULL", "position=36"),
             ("INCLUDE UserID WHERE Users.AGE = 3", "FILTER_FIELD: no column AGE in the users; position=22"),
         ] {
-            let arguments = [
-                "segment",
-                "--quiet",
-                "--solution",
-                solution(),
-                "--item",
-                "COFFEE-01",
-                "--output",
-                "out",
-                "--users",
-                &users,
-            ];
             case.refuses(3, &[&arguments[..], &["--filter", filter]].concat(), &[says]);
         }
     }),

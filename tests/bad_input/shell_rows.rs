@@ -49,7 +49,7 @@ pub(super) const ROWS: &[Row] = &[
             "s3://someone:canary@lake/x.parquet",
             "https://127.0.0.1:9/lake/x.parquet?X-Amz-Signature=canary&X-Amz-Credential=canary",
         ] {
-            case.environment = vec![("ITEM_AFFINITY_RETRY_TIMEOUT".to_owned(), "1".to_owned())];
+            case.environment = vec![("ITEM_AFFINITY_RETRY_TIMEOUT", "1".to_owned())];
             let ended = case.run(&["check", "--interactions", location]);
             if ended.code == 0 || format!("{ended:?}").contains("canary") {
                 case.fail(&["a location with a secret"], &ended, "the secret is shown");
@@ -95,16 +95,19 @@ pub(super) const ROWS: &[Row] = &[
         }
         case.works(&["check", "--quiet", "--threads", "1", "--interactions", &interactions], &[]);
     }),
-    open(71, "job file: unknown key, wrong type, cut, 100 MB", "there is no command that reads a job file here"),
+    open(
+        71,
+        "job file: unknown key, wrong type, cut, 100 MB",
+        "job files tell the key, its table or line, not the nearest key; tests/job_files.rs tries them",
+    ),
     row(72, "no credentials, half of them", |case| {
         let check = ["check", "--quiet", "--interactions", "s3://lake/x.parquet"];
         for environment in
             [vec![], vec![("AWS_ACCESS_KEY_ID", "canary-key")], vec![("AWS_SECRET_ACCESS_KEY", "canary-secret")]]
         {
-            case.environment =
-                environment.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
-            case.environment.push(("AWS_REGION".to_owned(), "us-east-1".to_owned()));
-            case.environment.push(("ITEM_AFFINITY_RETRY_TIMEOUT".to_owned(), "2".to_owned()));
+            case.environment = environment.into_iter().map(|(name, value)| (name, value.to_owned())).collect();
+            case.environment.push(("AWS_REGION", "us-east-1".to_owned()));
+            case.environment.push(("ITEM_AFFINITY_RETRY_TIMEOUT", "2".to_owned()));
             let started = std::time::Instant::now();
             case.refuses(3, &check, &["ERR_CREDENTIALS: ", "AWS_ACCESS_KEY_ID"]);
             if started.elapsed().as_secs() >= 10 {

@@ -5,16 +5,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::catalogue::{Case, Row, open, row};
-use super::store::{Fault, Request, Store};
-use crate::common::{data, files_below, item_affinity, run, solution};
+use crate::common::{Asked, Fault, MiniS3, data, files_below, item_affinity, run, solution};
 
 pub(super) const ROWS: &[Row] = &[
     row(89, "503 SlowDown, one 500, 429", |case| {
         for (status, code) in [(503, "SlowDown"), (500, "InternalError"), (429, "TooManyRequests")] {
-            let store = with_data(move |request| (request.number % 2 == 0).then_some(Fault::Refuse(status, code)));
+            let requests = counter();
+            let store = with_data(move |_| {
+                requests.fetch_add(1, Ordering::SeqCst).is_multiple_of(2).then_some(Fault::Status(status, code))
+            });
             reads(case, &store);
         }
-        let store = with_data(|_| Some(Fault::Refuse(503, "SlowDown")));
+        let store = with_data(|_| Some(Fault::Status(503, "SlowDown")));
         refuses(case, &store, 5, &["ERR_STORE: ", "503"]);
     }),
     row(90, "200 with an error in its body for a copy", |case| {
@@ -22,7 +24,7 @@ pub(super) const ROWS: &[Row] = &[
         let store = with_data(move |request| {
             let copy =
                 request.method == "PUT" && request.key.ends_with("items.json.out") && !request.key.contains("data/");
-            (copy && once.fetch_add(1, Ordering::SeqCst) == 0).then_some(Fault::DoThenSay(200, "InternalError"))
+            (copy && once.fetch_add(1, Ordering::SeqCst) == 0).then_some(Fault::ApplyThenStatus(200, "InternalError"))
         });
         writes(case, &store, 0, &["committed version 1"], &["--format", "json-lines"]);
     }),
@@ -45,10 +47,10 @@ pub(super) const ROWS: &[Row] = &[
         ] {
             let store = with_data(move |request| {
                 (request.method != "GET" && request.method != "HEAD" && request.key.contains(part))
-                    .then_some(Fault::Refuse(403, code))
+                    .then_some(Fault::Status(403, code))
             });
             writes(case, &store, 3, &["ERR_STORE_DENIED: ", "403"], &[]);
-            let (keys, uploads) = (store.keys(), store.open_uploads.lock().unwrap().len());
+            let (keys, uploads) = (keys(&store), store.with(|kept| kept.open_uploads()));
             if uploads > 0 || keys.iter().any(|key| key.contains("/commits/")) {
                 case.failures.push(format!("left behind: {uploads} uploads, {keys:?}"));
             }
@@ -62,25 +64,25 @@ pub(super) const ROWS: &[Row] = &[
             (400, "ExpiredToken", "token"),
         ] {
             // A list has the store's own code in its body, the answer to HEAD has none.
-            let store = with_data(move |_| Some(Fault::Refuse(status, code)));
-            case.environment = store.environment();
+            let store = with_data(move |_| Some(Fault::Status(status, code)));
+            case.environment = environment(&store);
             case.refuses(3, &["check", "--quiet", "--interactions", "s3://lake/data/"], &["ERR_", says]);
         }
     }),
     row(94, "409 on create, 412 for the own commit, a lost answer", |case| {
-        let commit = |request: &Request| request.method == "PUT" && request.key.contains("/commits/");
+        let commit = |request: &Asked| request.method == "PUT" && request.key.contains("/commits/");
         for kind in 0..4 {
             let once = counter();
             let store = with_data(move |request| {
                 (commit(request) && once.fetch_add(1, Ordering::SeqCst) == 0).then_some(match kind {
-                    0 => Fault::Refuse(409, "ConditionalRequestConflict"),
-                    1 => Fault::DoThenSay(500, "InternalError"),
-                    2 => Fault::DoThenReset,
-                    _ => Fault::DoThenSay(412, "PreconditionFailed"),
+                    0 => Fault::Status(409, "ConditionalRequestConflict"),
+                    1 => Fault::ApplyThenStatus(500, "InternalError"),
+                    2 => Fault::ResetAfter,
+                    _ => Fault::ApplyThenStatus(412, "PreconditionFailed"),
                 })
             });
             writes(case, &store, 0, &["committed version 1"], &[]);
-            let commits = store.keys().iter().filter(|key| key.contains("/commits/")).count();
+            let commits = keys(&store).iter().filter(|key| key.contains("/commits/")).count();
             if commits != 1 {
                 case.failures.push(format!("{commits} commits after fault {kind}"));
             }
@@ -89,7 +91,7 @@ pub(super) const ROWS: &[Row] = &[
     row(95, "store that ignores If-None-Match", |case| {
         let store = with_data(|_| Some(Fault::NoConditions));
         writes(case, &store, 3, &["ERR_STORE_SETTING: "], &[]);
-        if store.keys().iter().any(|key| key.contains("data/run=")) {
+        if keys(&store).iter().any(|key| key.contains("data/run=")) {
             case.failures.push("data was written before the probe".to_owned());
         }
     }),
@@ -97,10 +99,10 @@ pub(super) const ROWS: &[Row] = &[
         let store = with_data(|request| request.key.is_empty().then_some(Fault::OddList));
         let whole = std::fs::read(data("interactions.parquet")).unwrap();
         for key in ["odd/a b.parquet", "odd/50%.parquet", "odd/a+b.parquet", "odd/ü😀.parquet"] {
-            store.put(key, whole.clone());
+            put(&store, key, &whole);
         }
-        store.put(&format!("odd/{}.parquet", "k".repeat(1_000)), whole);
-        case.environment = store.environment();
+        put(&store, &format!("odd/{}.parquet", "k".repeat(1_000)), &whole);
+        case.environment = environment(&store);
         let ended = case.works(&["check", "--format", "json", "--interactions", "s3://lake/odd/"], &[]);
         let report: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap_or_default();
         let one = case.works(&["check", "--format", "json", "--interactions", "s3://lake/interactions.parquet"], &[]);
@@ -155,7 +157,7 @@ pub(super) const ROWS: &[Row] = &[
         let store = with_data(move |request| {
             let late =
                 request.method == "GET" && !request.key.is_empty() && reads_so_far.fetch_add(1, Ordering::SeqCst) > 0;
-            late.then_some(Fault::Refuse(404, "NoSuchKey"))
+            late.then_some(Fault::Status(404, "NoSuchKey"))
         });
         refuses(case, &store, 3, &["ERR_", "interactions.parquet"]);
     }),
@@ -167,7 +169,7 @@ pub(super) fn replaced_while_read(case: &mut Case) {
     let store = with_data(move |request| {
         let late =
             request.method == "GET" && !request.key.is_empty() && reads_so_far.fetch_add(1, Ordering::SeqCst) > 0;
-        late.then_some(Fault::Refuse(412, "PreconditionFailed"))
+        late.then_some(Fault::Status(412, "PreconditionFailed"))
     });
     refuses(case, &store, 3, &["ERR_INPUT_CHANGED: ", "interactions.parquet"]);
 }
@@ -176,24 +178,39 @@ fn counter() -> Arc<AtomicUsize> {
     Arc::new(AtomicUsize::new(0))
 }
 
-fn with_data(plan: impl Fn(&Request) -> Option<Fault> + Send + 'static) -> Store {
-    let store = Store::start(plan);
-    store.put("interactions.parquet", std::fs::read(data("interactions.parquet")).unwrap());
+fn with_data(plan: impl Fn(&Asked) -> Option<Fault> + Send + 'static) -> MiniS3 {
+    let store = MiniS3::start(move |asked, _| plan(asked).unwrap_or(Fault::None));
+    put(&store, "interactions.parquet", &std::fs::read(data("interactions.parquet")).unwrap());
     store
 }
 
-fn reads(case: &mut Case, store: &Store) {
-    case.environment = store.environment();
+fn put(store: &MiniS3, key: &str, bytes: &[u8]) {
+    store.with(|kept| kept.put(key, bytes.to_vec()));
+}
+
+fn keys(store: &MiniS3) -> Vec<String> {
+    store.with(|kept| kept.objects.keys().cloned().collect())
+}
+
+/// What a client needs to know, and how long it may try.
+fn environment(store: &MiniS3) -> Vec<(&'static str, String)> {
+    let mut environment = store.environment();
+    environment.push(("ITEM_AFFINITY_RETRY_TIMEOUT", "3".to_owned()));
+    environment
+}
+
+fn reads(case: &mut Case, store: &MiniS3) {
+    case.environment = environment(store);
     case.works(&["check", "--interactions", "s3://lake/interactions.parquet"], &["1,500"]);
 }
 
-fn refuses(case: &mut Case, store: &Store, code: i32, says: &[&str]) {
-    case.environment = store.environment();
+fn refuses(case: &mut Case, store: &MiniS3, code: i32, says: &[&str]) {
+    case.environment = environment(store);
     case.refuses(code, &["check", "--quiet", "--interactions", "s3://lake/interactions.parquet"], says);
 }
 
-fn writes(case: &mut Case, store: &Store, code: i32, says: &[&str], more: &[&str]) {
-    case.environment = store.environment();
+fn writes(case: &mut Case, store: &MiniS3, code: i32, says: &[&str], more: &[&str]) {
+    case.environment = environment(store);
     let arguments = ["segment", "--solution", solution(), "--item", "COFFEE-01", "--output", "s3://lake/out"];
     case.ends(code, &[&arguments[..], more].concat(), says);
 }
@@ -202,17 +219,17 @@ fn writes(case: &mut Case, store: &Store, code: i32, says: &[&str], more: &[&str
 fn the_store_of_these_rows_is_sound_without_faults() {
     let store = with_data(|_| None);
     let mut command = item_affinity();
-    command.envs(store.environment());
+    command.envs(environment(&store));
     let checked = run(command.args(["check", "--interactions", "s3://lake/interactions.parquet"]));
     assert_eq!(checked.code, 0, "{checked:?}");
     let mut command = item_affinity();
-    command.envs(store.environment());
+    command.envs(environment(&store));
     let written =
         run(command.args(["segment", "--solution", solution(), "--item", "COFFEE-01", "--output", "s3://lake/out"]));
     assert_eq!(written.code, 0, "{written:?}");
     assert!(
-        store.keys().iter().any(|key| key == "out/_item_affinity/commits/00000000000000000001.json"),
+        keys(&store).iter().any(|key| key == "out/_item_affinity/commits/00000000000000000001.json"),
         "{:?}",
-        store.keys()
+        keys(&store)
     );
 }

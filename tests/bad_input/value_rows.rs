@@ -176,17 +176,7 @@ pub(super) const ROWS: &[Row] = &[
         ] {
             let path = written(case, replaced(name, column));
             let solution = case.path(&format!("solution{}", case.tries));
-            let arguments = [
-                "train",
-                "--quiet",
-                "--allow-small-data",
-                "--hidden-dimension",
-                "32",
-                "--interactions",
-                &path,
-                "--solution",
-                &solution,
-            ];
+            let arguments = training("--allow-small-data", &path, &solution);
             let ended = case.run(&arguments);
             if ended.code != 0 {
                 case.was_refused(&ended, 3, &arguments, &["; "]);
@@ -270,17 +260,7 @@ pub(super) const ROWS: &[Row] = &[
         {
             let path = written(case, replaced("event_value", numbers(|n| Some(if n % 10 == 0 { value } else { 1.0 }))));
             let solution = case.path(&format!("solution{}", case.tries));
-            let arguments = [
-                "train",
-                "--quiet",
-                "--value-as-weight",
-                "--hidden-dimension",
-                "32",
-                "--interactions",
-                &path,
-                "--solution",
-                &solution,
-            ];
+            let arguments = training("--value-as-weight", &path, &solution);
             if code == 3 {
                 case.refuses(
                     3,
@@ -432,6 +412,11 @@ pub(super) const ROWS: &[Row] = &[
 
 fn cut(rows: usize) -> Vec<(&'static str, ArrayRef)> {
     good().into_iter().map(|(n, c)| (n, c.slice(0, rows))).collect()
+}
+
+/// A small training with an option.
+fn training<'a>(option: &'a str, interactions: &'a str, solution: &'a str) -> [&'a str; 9] {
+    ["train", "--quiet", option, "--hidden-dimension", "32", "--interactions", interactions, "--solution", solution]
 }
 
 fn written(case: &Case, columns: Vec<(&'static str, ArrayRef)>) -> String {

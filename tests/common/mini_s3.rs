@@ -25,6 +25,14 @@ pub(crate) enum Fault {
     ResetAfter,
     /// Half of the answer, then a reset.
     HalfBody,
+    /// Half of the body, then a proper end.
+    CutBody,
+    /// The answer with another ETag.
+    OtherEtag,
+    /// The work without its conditions.
+    NoConditions,
+    /// A listing with each object twice, and from the last to the first.
+    OddList,
     /// 200 with an error as its body, as S3 may end a multipart upload.
     ErrorIn200,
     /// The answer comes slowly, by a few bytes at a time; so many milliseconds after each.
@@ -140,8 +148,8 @@ impl MiniS3 {
         vec![
             ("AWS_ENDPOINT", format!("http://127.0.0.1:{}", self.port)),
             ("AWS_ALLOW_HTTP", "true".to_owned()),
-            ("AWS_ACCESS_KEY_ID", "test-key".to_owned()),
-            ("AWS_SECRET_ACCESS_KEY", "test-secret".to_owned()),
+            ("AWS_ACCESS_KEY_ID", "canary-key".to_owned()),
+            ("AWS_SECRET_ACCESS_KEY", "canary-secret".to_owned()),
             ("AWS_REGION", "us-east-1".to_owned()),
         ]
     }
@@ -201,7 +209,7 @@ fn serve(state: &Arc<State>, stream: TcpStream) {
     stream.set_nodelay(true).ok();
     let Ok(mut out) = stream.try_clone() else { return };
     let mut input = BufReader::new(stream);
-    while let Some(asked) = read_request(&mut input) {
+    while let Some(mut asked) = read_request(&mut input) {
         state.requests.fetch_add(1, Ordering::Relaxed);
         let fault = {
             let mut kept = state.kept.lock().unwrap();
@@ -215,10 +223,26 @@ fn serve(state: &Arc<State>, stream: TcpStream) {
             };
             *state.fired.lock().unwrap().entry(name).or_default() += 1;
         }
-        let apply = || answer(&mut state.kept.lock().unwrap(), &asked);
+        if fault == Fault::NoConditions {
+            asked.headers.retain(|name, _| !name.starts_with("if-"));
+        }
+        let apply = || {
+            let mut answer = answer(&mut state.kept.lock().unwrap(), &asked);
+            match fault {
+                Fault::OtherEtag => {
+                    let etags = answer.headers.iter_mut().filter(|(name, _)| *name == "ETag");
+                    etags.for_each(|(_, etag)| *etag = "\"other\"".to_owned());
+                }
+                Fault::OddList => answer.body = odd_list(&answer.body),
+                _ => {}
+            }
+            answer
+        };
         let head_only = asked.method == "HEAD";
         let sent = match fault {
-            Fault::None => out.write_all(&apply().bytes(head_only)),
+            Fault::None | Fault::OtherEtag | Fault::NoConditions | Fault::OddList => {
+                out.write_all(&apply().bytes(head_only))
+            }
             Fault::Status(status, code) => out.write_all(&Answer::error(status, code).bytes(head_only)),
             Fault::ApplyThenStatus(status, code) => {
                 apply();
@@ -243,6 +267,13 @@ fn serve(state: &Arc<State>, stream: TcpStream) {
                 out.write_all(&bytes[..bytes.len() - bytes.len() / 3]).ok();
                 std::thread::sleep(Duration::from_millis(5));
                 return reset(&out);
+            }
+            Fault::CutBody => {
+                let answer = apply();
+                let (bytes, missing) =
+                    (answer.bytes(head_only), if head_only { 0 } else { answer.body.len().div_ceil(2) });
+                out.write_all(&bytes[..bytes.len() - missing]).ok();
+                return;
             }
             Fault::ErrorIn200 => out.write_all(&Answer::error(200, "InternalError").bytes(head_only)),
             Fault::Drip(millis) => apply().bytes(head_only).chunks(200).try_for_each(|chunk| {
@@ -368,6 +399,16 @@ fn answer(kept: &mut Kept, asked: &Asked) -> Answer {
     }
 }
 
+/// A listing with its objects from the last to the first, and all of them once more.
+fn odd_list(listing: &[u8]) -> Vec<u8> {
+    const END: &str = "</Contents>";
+    let text = String::from_utf8(listing.to_vec()).unwrap();
+    let Some((head, objects)) = text.split_once("<Contents>") else { return listing.to_vec() };
+    let (objects, tail) = objects.rsplit_once(END).unwrap();
+    let objects = objects.rsplit("</Contents><Contents>").map(|object| format!("<Contents>{object}{END}"));
+    format!("{head}{}{tail}", objects.collect::<String>().repeat(2)).into_bytes()
+}
+
 fn put(kept: &mut Kept, asked: &Asked) -> Answer {
     if let Some(from) = asked.headers.get("x-amz-copy-source") {
         let from = decode(from);
@@ -459,31 +500,15 @@ fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()
 }
 
-/// Year, month and day of a day since 1970.
-fn date(days: u64) -> (u64, u64, u64) {
-    let shifted = days + 719_468;
-    let era = shifted / 146_097;
-    let of_era = shifted % 146_097;
-    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    (year + era * 400 + u64::from(month <= 2), month, day)
-}
-
 fn iso(seconds: u64) -> String {
-    let (year, month, day) = date(seconds / 86_400);
-    let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
-    format!("{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.000Z")
+    formatted(seconds, "%Y-%m-%dT%H:%M:%S.000Z")
 }
 
 fn http_date(seconds: u64) -> String {
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
-    let (year, month, day) = date(seconds / 86_400);
-    let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
-    let weekday = DAYS[(seconds / 86_400 % 7) as usize];
-    let month = MONTHS[month as usize - 1];
-    format!("{weekday}, {day:02} {month} {year} {hour:02}:{minute:02}:{second:02} GMT")
+    formatted(seconds, "%a, %d %b %Y %H:%M:%S GMT")
+}
+
+fn formatted(seconds: u64, format: &str) -> String {
+    let time = chrono::DateTime::from_timestamp(seconds.try_into().unwrap(), 0).unwrap();
+    time.format(format).to_string()
 }
