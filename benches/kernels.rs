@@ -119,17 +119,23 @@ fn timed<T>(work: impl FnOnce() -> T) -> (Duration, f64) {
     (wall, cpu_seconds().zip(cpu).map_or(wall.as_secs_f64(), |(end, start)| end - start))
 }
 
-fn half_steps(criterion: &mut Criterion, ledger: &Ledger) {
-    let by_user = random_pairs();
-    let by_item = by_user.transpose();
-    let name = format!("fit, {} pairs of {USERS} users and {ITEMS} items, d = {DIMENSION}", by_user.nnz());
+/// A group of few long benches, whose throughput is in these elements.
+fn group(criterion: &mut Criterion, name: String, elements: u64) -> BenchmarkGroup<'_, WallTime> {
     let mut group = criterion.benchmark_group(name);
     group
         .sample_size(10)
         .sampling_mode(SamplingMode::Flat)
         .warm_up_time(Duration::from_secs(1))
-        .measurement_time(Duration::from_secs(5));
-    group.throughput(Throughput::Elements(by_user.nnz() as u64));
+        .measurement_time(Duration::from_secs(5))
+        .throughput(Throughput::Elements(elements));
+    group
+}
+
+fn half_steps(criterion: &mut Criterion, ledger: &Ledger) {
+    let by_user = random_pairs();
+    let by_item = by_user.transpose();
+    let name = format!("fit, {} pairs of {USERS} users and {ITEMS} items, d = {DIMENSION}", by_user.nnz());
+    let mut group = group(criterion, name, by_user.nnz() as u64);
     let recipe = |iterations| ItemAffinity { iterations, ..ItemAffinity::default() };
     let start = fit(&recipe(2), &by_user, &by_item, &mut |_| ControlFlow::Continue(())).expect("a fit");
     // The observer is called between half-steps, so one refit times four of them: users from nothing, items, users; then a
@@ -161,13 +167,7 @@ fn half_steps(criterion: &mut Criterion, ledger: &Ledger) {
 fn trainings(criterion: &mut Criterion, ledger: &Ledger) {
     let log = random_events();
     let name = format!("train, {} events of {USERS} users and {ITEMS} items, d = {DIMENSION}", log.len());
-    let mut group = criterion.benchmark_group(name);
-    group
-        .sample_size(10)
-        .sampling_mode(SamplingMode::Flat)
-        .warm_up_time(Duration::from_secs(1))
-        .measurement_time(Duration::from_secs(5));
-    group.throughput(Throughput::Elements(log.len() as u64));
+    let mut group = group(criterion, name, log.len() as u64);
     let set = ItemAffinity { regularization: Some(0.005), ..ItemAffinity::default() };
     let go_on = |_| ControlFlow::Continue(());
     let factors = "factors alone";
@@ -299,13 +299,7 @@ impl Request {
 fn ranking(criterion: &mut Criterion, ledger: &Ledger) {
     let request = Request::new();
     let name = format!("rank, {ASKED_ITEMS} items x {RANKED_USERS} users x {DIMENSION}");
-    let mut group = criterion.benchmark_group(name);
-    group
-        .sample_size(10)
-        .sampling_mode(SamplingMode::Flat)
-        .warm_up_time(Duration::from_secs(1))
-        .measurement_time(Duration::from_secs(5));
-    group.throughput(Throughput::Elements((ASKED_ITEMS * RANKED_USERS) as u64));
+    let mut group = group(criterion, name, (ASKED_ITEMS * RANKED_USERS) as u64);
     let product = "bare matrix product";
     ledger.bench(&mut group, product, product, || timed(|| request.run(Rank::Product, 0)));
     for k in [25, 1_000, 100_000] {

@@ -207,13 +207,11 @@ impl BatchSegmentJob {
         written: &mut Written,
     ) -> Result<()> {
         let Outputs { segments: output, explained } = outputs;
-        loop {
-            let batch = tokio::select! {
-                biased;
-                () = self.cancellation.cancelled() => return Err(Error::Cancelled),
-                batch = rows.next() => batch,
-            };
-            let Some(batch) = batch.transpose()? else { break };
+        while let Some(batch) = rows.next().await.transpose()? {
+            // The caller ends it while it waits; a stream that never waits is ended here.
+            if self.cancellation.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
             match explained.as_mut() {
                 None => self.write_segments(group, &batch, output, written).await?,
                 Some(explained) => {

@@ -75,16 +75,15 @@ pub fn train(
     let learnt =
         held_out.map(|held_out| learn(&mut recipe, interactions, side, clock, held_out, observer)).transpose()?;
     recipe.regularization = Some(recipe.penalty_rate());
-    let recipe = &recipe;
     let by_user = interactions.pairs(recipe.decay(clock.as_of))?.by_user;
     let by_item = by_user.transpose();
     let (mut factors, propensity, kept, choice) = match learnt {
         None => {
-            let factors = fit_with(recipe, &by_user, &by_item, None, None, observer)?;
+            let factors = fit_with(&recipe, &by_user, &by_item, None, None, observer)?;
             (factors, Propensity::unlearnt(clock.horizon), None, SideChoice::default())
         }
         Some(Learnt { start, propensity, kept, choice }) => {
-            let (done, iterations) = iterations(recipe, side);
+            let (done, iterations) = iterations(&recipe, side);
             let mut observe =
                 |now: Iteration| observer(Iteration { iteration: done + now.iteration, iterations, ..now });
             let rest = ItemAffinity { iterations: REFIT_ITERATIONS, ..recipe.clone() };
@@ -95,26 +94,18 @@ pub fn train(
         }
     };
     drop(by_item);
-    if propensity.user_half_life_events.is_some() {
+    let item_factors = factors.item_factors.view();
+    let (log_odds, histories) = if propensity.user_half_life_events.is_some() {
         drop(by_user);
         let prior = user_prior(&factors, kept.as_ref())?;
         let prior = prior.as_ref().map(|prior| prior.view());
-        let now = fold_in_users(recipe, &propensity, factors.item_factors.view(), interactions, prior, clock.as_of)?;
+        let now = fold_in_users(&recipe, &propensity, item_factors, interactions, prior, clock.as_of)?;
         factors.user_factors = now.user_factors;
-        let UsersNow { log_odds, histories, .. } = now;
-        return Ok(TrainedModel {
-            recipe: recipe.clone(),
-            clock,
-            factors,
-            propensity,
-            log_odds,
-            histories,
-            side: choice,
-        });
-    }
-    let (user_factors, item_factors) = (factors.user_factors.view(), factors.item_factors.view());
-    let log_odds = propensity.log_odds(interactions, clock.as_of, user_factors, item_factors)?;
-    Ok(TrainedModel { recipe: recipe.clone(), clock, factors, propensity, log_odds, histories: by_user, side: choice })
+        (now.log_odds, now.histories)
+    } else {
+        (propensity.log_odds(interactions, clock.as_of, factors.user_factors.view(), item_factors)?, by_user)
+    };
+    Ok(TrainedModel { recipe, clock, factors, propensity, log_odds, histories, side: choice })
 }
 
 /// What the held-out window teaches.

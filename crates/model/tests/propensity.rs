@@ -291,9 +291,9 @@ fn another_seed_or_unit_of_weights_changes_little() {
 
 #[test]
 fn a_propensity_comes_back_from_json_bit_by_bit() {
-    let learnt = trained(&fixed(), &log(USERS, ITEMS, &shop(7, USERS, ITEMS, 400))).propensity;
+    let learnt = trained(&small(), &log(USERS, ITEMS, &shop(7, USERS, ITEMS, 400))).propensity;
     assert!(matches!(learnt.repeat_pairs, Regime::Fitted { .. }));
-    let unlearnt = trained(&fixed(), &log(1, 1, &[])).propensity;
+    let unlearnt = trained(&small(), &log(1, 1, &[])).propensity;
     let rare = Propensity {
         new_pairs: Regime::Never,
         repeat_pairs: Regime::Prior { log_odds: -0.1 - 0.2 },
@@ -310,7 +310,7 @@ fn a_propensity_comes_back_from_json_bit_by_bit() {
 fn the_clock_that_is_given_is_kept() {
     let log = log(300, 50, &shop(8, 300, 50, 200));
     let clock = Clock { as_of: 220 * DAY, horizon: 10 * DAY };
-    let model = train(&fixed(), &log, None, Some(clock), &mut |_| ControlFlow::Continue(())).unwrap();
+    let model = train(&small(), &log, None, Some(clock), &mut |_| ControlFlow::Continue(())).unwrap();
     assert_eq!((model.clock, model.propensity.horizon_seconds), (clock, 10 * DAY));
     // The window would lie after all events: nothing to learn from.
     assert_eq!(model.propensity.window, None);
