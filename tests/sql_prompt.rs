@@ -11,6 +11,9 @@ use crate::common::{data, solution};
 const PROMPT: &str = "item-affinity> ";
 /// What the prompt ends with when a statement begins to run: pasted text is not marked any more.
 const HANDED_OVER: &str = "\u{1b}[?2004l";
+const CTRL_C: &str = "\u{3}";
+/// What the prompt says of a query that Ctrl-C ended.
+const STOPPED: &str = "stopped";
 /// How long a terminal may take to show what is waited for.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -22,7 +25,8 @@ fn typed(test: &str, arguments: &str, keys: &[(&str, &str)]) -> Option<String> {
         println!("skipped 1 test ({test}): no script of util-linux");
         return None;
     }
-    let command = format!("{} sql --solution-version {} {arguments}", env!("CARGO_BIN_EXE_item-affinity"), solution());
+    // `exec`, since a shell that waits dies of the Ctrl-C that its child only hears.
+    let command = format!("exec {} sql --solution-version {} {arguments}", env!("CARGO_BIN_EXE_item-affinity"), solution());
     let mut child = Command::new("script")
         .args(["-qec", &command, "/dev/null"])
         .env("TERM", "xterm")
@@ -45,11 +49,17 @@ fn typed(test: &str, arguments: &str, keys: &[(&str, &str)]) -> Option<String> {
     let mut seen = 0;
     for (words, key) in keys {
         let started = Instant::now();
+        let mut pressed = started;
         loop {
             let text = String::from_utf8_lossy(&shown.lock().unwrap()[seen..]).into_owned();
             if let Some(at) = text.find(words) {
                 seen += at + words.len();
                 break;
+            }
+            // The key that stops a query is lost while the prompt still hands the terminal over: it is pressed again.
+            if *words == STOPPED && pressed.elapsed() > Duration::from_millis(500) {
+                input.write_all(CTRL_C.as_bytes()).unwrap();
+                pressed = Instant::now();
             }
             if started.elapsed() > PATIENCE {
                 child.kill().unwrap();
@@ -60,9 +70,11 @@ fn typed(test: &str, arguments: &str, keys: &[(&str, &str)]) -> Option<String> {
         input.write_all(key.as_bytes()).unwrap();
         input.flush().unwrap();
     }
-    assert!(child.wait().unwrap().success());
+    let status = child.wait().unwrap();
     reader.join().unwrap();
-    Some(String::from_utf8_lossy(&shown.lock().unwrap()).into_owned())
+    let shown = String::from_utf8_lossy(&shown.lock().unwrap()).into_owned();
+    assert!(status.success(), "{status}: {shown}");
+    Some(shown)
 }
 
 #[test]
@@ -86,8 +98,8 @@ fn prompt_runs_statements_of_many_lines_completes_names_stops_queries_and_keeps_
             // Hours of work, and Ctrl-C: the query stops, the prompt stays.
             ("error: ", "SELECT sum(item_affinity_score(a.user_id, 'COFFEE-01')) FROM people a, people b, people c;\r"),
             ("people c;", ""),
-            (HANDED_OVER, "\u{3}"),
-            ("stopped", "SELECT 'still' || ' here' AS words;\r"),
+            (HANDED_OVER, CTRL_C),
+            (STOPPED, "SELECT 'still' || ' here' AS words;\r"),
             ("1 row, ", "\\q\r"),
         ],
     );
