@@ -26,7 +26,8 @@ fn typed(test: &str, arguments: &str, keys: &[(&str, &str)]) -> Option<String> {
         return None;
     }
     // `exec`, since a shell that waits dies of the Ctrl-C that its child only hears.
-    let command = format!("exec {} sql --solution-version {} {arguments}", env!("CARGO_BIN_EXE_item-affinity"), solution());
+    let command =
+        format!("exec {} sql --solution-version {} {arguments}", env!("CARGO_BIN_EXE_item-affinity"), solution());
     let mut child = Command::new("script")
         .args(["-qec", &command, "/dev/null"])
         .env("TERM", "xterm")

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use datafusion::arrow::array::AsArray;
 use datafusion::arrow::datatypes::Float64Type;
+use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::context::SessionContext;
 use datafusion::object_store::local::LocalFileSystem;
@@ -45,6 +46,10 @@ impl CountingStore {
     /// Reads of each file of user states, in the order of their names.
     fn reads(&self) -> Vec<usize> {
         self.reads.lock().unwrap().values().copied().collect()
+    }
+
+    fn forget(&self) {
+        self.reads.lock().unwrap().clear();
     }
 
     async fn count(&self, location: &Path) {
@@ -124,6 +129,11 @@ async fn open(stores: &Stores, partitions: usize, memory_limit: Option<usize>, s
 async fn rows(ctx: &SessionContext, sql: &str) -> Result<usize> {
     let batches = ctx.sql(sql).await?.collect().await?;
     Ok(batches.iter().map(|batch| batch.num_rows()).sum())
+}
+
+async fn text(ctx: &SessionContext, sql: &str) -> String {
+    let batches = ctx.sql(sql).await.unwrap().collect().await.unwrap();
+    pretty_format_batches(&batches).unwrap().to_string()
 }
 
 fn copy(from: &FilePath, to: &FilePath) {
@@ -281,6 +291,43 @@ async fn concurrent_queries_of_a_session_read_user_states_once() {
     let other = open(&stores, 3, None, solution()).await;
     assert_eq!(rows(&other, "SELECT * FROM item_affinity_segments(['COFFEE-01'], 1)").await.unwrap(), 1);
     assert_eq!(store.reads(), [3, 3, 3]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn decoded_states_that_a_query_left_give_the_same_segments_to_the_next() {
+    let (store, stores) = CountingStore::with_delay(Duration::ZERO);
+    let ctx = open(&stores, 3, Some(64 << 20), solution()).await;
+    let queries = [
+        "SELECT * FROM item_affinity_segments(items, 30) ORDER BY item_id, rank",
+        "SELECT item_id, rank, score FROM item_affinity_segments(items, 7) ORDER BY item_id, rank",
+        "SELECT * FROM item_affinity_segments(items, 9, users => (SELECT user_id FROM users WHERE user_id < 'u00100')) \
+         ORDER BY item_id, rank",
+        "SELECT * FROM item_affinity_segments(items, 9, seen => 'exclude') ORDER BY item_id, rank",
+    ];
+    // Without ids, with ids in place of them, and then all from memory, in one to eight runs.
+    for (round, partitions) in [3, 3, 1, 2, 8].into_iter().enumerate() {
+        rows(&ctx, &format!("SET datafusion.execution.target_partitions = {partitions}")).await.unwrap();
+        for query in if round == 0 { &queries[1..2] } else { &queries[..] } {
+            // A new session has nothing in memory.
+            let expected = text(&open(&stores, 1, None, solution()).await, query).await;
+            assert!(expected.lines().count() > 80, "{query}: {expected}");
+            assert_eq!(text(&ctx, query).await, expected, "{partitions} partitions: {query}");
+        }
+        if round == 1 {
+            store.forget();
+        }
+    }
+    let analyzed = text(&ctx, &format!("EXPLAIN ANALYZE {}", queries[0])).await;
+    assert!(analyzed.contains("users_from_memory=1.50 K"), "{analyzed}");
+    // The new sessions alone have read, each part once.
+    assert!(store.reads().iter().all(|reads| *reads == 3 * queries.len()), "{:?}", store.reads());
+
+    // Whoever stops early leaves nothing, and nothing is lost by it.
+    let ctx = open(&stores, 3, Some(64 << 20), solution()).await;
+    let plan = ctx.sql(queries[0]).await.unwrap().create_physical_plan().await.unwrap();
+    drop(execute_stream(plan, ctx.task_ctx()).unwrap());
+    let after = text(&ctx, queries[0]).await;
+    assert_eq!(after, text(&open(&stores, 1, None, solution()).await, queries[0]).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

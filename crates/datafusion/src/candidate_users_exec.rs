@@ -31,6 +31,7 @@ use crate::among_users::scan_among;
 use crate::id_set::IdSet;
 use crate::memory_limit::resize;
 use crate::user_states::USER_ID;
+use crate::user_states_exec::UserStatesExec;
 
 const ASKED: &str = "users_asked";
 const UNKNOWN: &str = "users_unknown";
@@ -113,8 +114,9 @@ impl CandidateUsersExec {
         let memory = MemoryConsumer::new("CandidateUsers").register(context.memory_pool());
         let asked = MetricBuilder::new(&self.metrics).counter(ASKED, 0);
         let states = Arc::clone(&self.states);
-        let loading =
-            load(users, states, memory, asked).map(|loaded| loaded.map(Arc::new).map_err(Arc::new)).boxed().shared();
+        let context = Arc::clone(context);
+        let loading = async move { load(users, states, &context, memory, asked).await.map(Arc::new).map_err(Arc::new) };
+        let loading = loading.boxed().shared();
         Ok(candidates.insert(loading).clone())
     }
 }
@@ -122,6 +124,7 @@ impl CandidateUsersExec {
 async fn load(
     mut users: SendableRecordBatchStream,
     states: Arc<dyn ExecutionPlan>,
+    context: &TaskContext,
     memory: MemoryReservation,
     asked: Count,
 ) -> Result<Loaded> {
@@ -137,14 +140,24 @@ async fn load(
     }
     asked.add(ids.len());
     let ids = Arc::new(ids);
-    Ok(Loaded { states: within_scan(states, &ids)?, ids, _memory: memory })
+    Ok(Loaded { states: within_scan(states, &ids, context)?, ids, _memory: memory })
 }
 
 /// The scan of user states with the filter within it, where it leaves so few that skipping the others is worth its cost.
-fn within_scan(states: Arc<dyn ExecutionPlan>, ids: &Arc<IdSet>) -> Result<Arc<dyn ExecutionPlan>> {
+fn within_scan(
+    states: Arc<dyn ExecutionPlan>,
+    ids: &Arc<IdSet>,
+    context: &TaskContext,
+) -> Result<Arc<dyn ExecutionPlan>> {
     let rows = StatisticsContext::new().compute(states.as_ref(), &StatisticsArgs::new())?.num_rows;
     let few = rows.get_value().is_some_and(|users| ids.len() <= users / WORTH_SKIPPING);
-    let narrowed = few.then(|| scan_among(&states, Arc::clone(ids))).flatten();
+    // States that lie in memory are quicker passed over than read again.
+    let scan = match states.downcast_ref::<UserStatesExec>() {
+        Some(kept) if kept.in_memory(context) => return Ok(states),
+        Some(kept) => kept.scan(),
+        None => &states,
+    };
+    let narrowed = few.then(|| scan_among(scan, Arc::clone(ids))).flatten();
     Ok(narrowed.unwrap_or(states))
 }
 

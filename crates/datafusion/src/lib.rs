@@ -71,6 +71,7 @@ mod top_k_users;
 mod top_k_users_exec;
 mod user_ids;
 mod user_states;
+mod user_states_exec;
 mod users_argument;
 mod vector_function;
 

@@ -28,6 +28,7 @@ use item_affinity_storage::{Bytes, Stores};
 
 use crate::error::{from_solution, from_storage};
 use crate::shared_parts::{HeldPart, PartKey, SharedParts};
+use crate::user_states_exec::UserStatesExec;
 
 /// Columns of the user states that ranking needs, by name and position in the projected scan.
 pub(crate) const USER_INDEX: usize = 0;
@@ -35,8 +36,12 @@ pub(crate) const FACTOR: usize = 1;
 pub(crate) const LOG_ODDS: usize = 2;
 pub(crate) const USER_ID: usize = 3;
 
+/// Bytes of a decoded user state besides its factor: two numbers and an id of usual length.
+const KEPT_ROW: usize = 32;
+
 /// Scans `user_index, factor, log_odds` of a solution version, and `user_id` where `user_ids` says so, in at most
-/// `partitions` partitions of about equal size.
+/// `target_partitions` partitions of about equal size; in a session whose memory has room for all of them a node on top
+/// keeps them for the next query.
 ///
 /// The leaf is DataFusion's own Parquet source, so that a cluster can cut it into tasks. Its reader takes a part whole
 /// and compares its SHA-256 with the commit before a byte of it is decoded.
@@ -71,7 +76,12 @@ pub(crate) fn scan(
         .with_statistics(statistics)
         .with_projection_indices(Some(columns))?
         .build();
-    Ok(DataSourceExec::from_data_source(config))
+    let scan: Arc<dyn ExecutionPlan> = DataSourceExec::from_data_source(config);
+    let decoded = rows.saturating_mul(4 * version.model.recipe.hidden_dimension + KEPT_ROW);
+    if !shared.would_keep(decoded, &session.runtime_env().memory_pool) {
+        return Ok(scan);
+    }
+    Ok(Arc::new(UserStatesExec::new(scan, version.reference().clone(), shared.clone())))
 }
 
 /// Cuts the parts into runs of about equal numbers of users; a run is a range of `user_index`.
