@@ -299,6 +299,12 @@ pub(crate) struct RefreshArgs {
     pub(crate) solution: String,
     #[command(flatten)]
     pub(crate) log: InteractionArgs,
+    /// Users as Parquet; needed for a version that uses attributes of users.
+    #[arg(long, value_name = "LOCATION")]
+    pub(crate) users: Vec<String>,
+    /// Users are CSV of this schema of Amazon Personalize.
+    #[arg(long, value_name = "LOCATION", requires = "users")]
+    pub(crate) users_schema: Option<String>,
     /// Makes a new version even when the newest one has the same inputs.
     #[arg(long)]
     pub(crate) force: bool,

@@ -17,8 +17,11 @@ pub(crate) async fn run(global: &Global, args: RefreshArgs) -> Result<ExitCode, 
     let progress = Arc::new(Progress::new(global));
     let columns = args.log.columns()?;
     let of_csv = schema(&Stores::from_env(), args.log.interactions_schema.as_deref(), Dataset::Interactions).await?;
+    let users_of_csv = schema(&Stores::from_env(), args.users_schema.as_deref(), Dataset::Users).await?;
     let job = args.log.interactions.iter().fold(RefreshJob::new(&args.solution), |job, from| job.interactions(from));
+    let job = args.users.iter().fold(job, |job, from| job.users(from));
     let report = job
+        .users_schema(users_of_csv)
         .interactions_schema(of_csv)
         .columns(columns)
         .max_bad_row_share(args.log.max_bad_rows)

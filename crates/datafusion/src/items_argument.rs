@@ -187,7 +187,7 @@ impl Distinct {
         }
         if self.list.len() == self.max_items {
             return plan_err!(
-                "{}: more than {} items; ask for fewer, or SET item_affinity.max_items",
+                "{}: more than {} items; ask for fewer, or allow more: max_items => 1000, or SET item_affinity.max_items",
                 self.function,
                 self.max_items
             );

@@ -7,7 +7,7 @@ use item_affinity_ingest::{
     InteractionsSource, Level, Metadata, MetadataSource, ReadProgress, TimestampUnit, read_interactions,
     read_metadata_from,
 };
-use item_affinity_model::{Attributes, ItemAffinity, SideInformation, Vocabulary};
+use item_affinity_model::{AttributeColumn, Attributes, ItemAffinity, SideInformation, Vocabulary};
 use item_affinity_storage::{FileKind, InputFile, Location, Stores, list_files};
 
 use crate::compute::blocking;
@@ -99,7 +99,7 @@ impl Data {
 /// # Errors
 /// [`Error::Ingest`] for data that cannot be used, [`Error::Storage`] when it cannot be read.
 pub async fn data_report(stores: &Stores, dataset: &Dataset, observer: &dyn Observer) -> Result<DataReport> {
-    Ok(dataset.read(stores, None, observer).await?.report)
+    Ok(dataset.read(stores, None, None, observer).await?.report)
 }
 
 impl Dataset {
@@ -133,8 +133,14 @@ impl Dataset {
         })
     }
 
-    /// Reads everything and makes the report.
-    pub(crate) async fn read(&self, stores: &Stores, threads: Option<usize>, observer: &dyn Observer) -> Result<Data> {
+    /// Reads everything and makes the report; attributes of users become these features, or those that suit them best.
+    pub(crate) async fn read(
+        &self,
+        stores: &Stores,
+        user_features: Option<&[AttributeColumn]>,
+        threads: Option<usize>,
+        observer: &dyn Observer,
+    ) -> Result<Data> {
         observer.stage(Stage::new("reading interactions", "rows", None));
         let progress = |progress: ReadProgress| {
             observer.advance(progress.rows, Some(progress.total_rows).filter(|total| *total > 0));
@@ -144,11 +150,14 @@ impl Dataset {
         let items = self.metadata(stores, MetadataOf::Items, &self.items, of_items.as_ref()).await?;
         let users = self.metadata(stores, MetadataOf::Users, &self.users, of_users.as_ref()).await?;
         let report = DataReport::new(&ingested, items.as_ref(), users.as_ref());
+        let user_features = user_features.map(<[AttributeColumn]>::to_vec);
         let encode = move || -> Result<Data> {
             let mut attribute_warnings = Vec::new();
-            let mut encode = |of: Option<&Metadata>, ids| encode(of, ids, &mut attribute_warnings);
-            let items = encode(items.as_ref(), ingested.interactions.items())?;
-            let users = encode(users.as_ref(), ingested.interactions.users())?;
+            let mut encode = |of: Option<&Metadata>, as_before: Option<&[AttributeColumn]>, ids: &Vocabulary| {
+                encode(of, as_before, ids, &mut attribute_warnings)
+            };
+            let items = encode(items.as_ref(), None, ingested.interactions.items())?;
+            let users = encode(users.as_ref(), user_features.as_deref(), ingested.interactions.users())?;
             let side = (items.is_some() || users.is_some()).then_some(SideInformation { items, users });
             Ok(Data { ingested, report, side, attribute_warnings })
         };
@@ -272,9 +281,18 @@ fn in_one_order(names: &[String]) -> Vec<String> {
 }
 
 /// The attributes of the ids that interact; what is odd about them is added to the warnings.
-fn encode(of: Option<&Metadata>, ids: &Vocabulary, warnings: &mut Vec<String>) -> Result<Option<Attributes>> {
+fn encode(
+    of: Option<&Metadata>,
+    as_before: Option<&[AttributeColumn]>,
+    ids: &Vocabulary,
+    warnings: &mut Vec<String>,
+) -> Result<Option<Attributes>> {
     let Some(metadata) = of else { return Ok(None) };
-    let Some(aligned) = metadata.attributes_for(ids)? else { return Ok(None) };
+    let aligned = match as_before {
+        Some(columns) => metadata.attributes_as(columns, ids)?,
+        None => metadata.attributes_for(ids)?,
+    };
+    let Some(aligned) = aligned else { return Ok(None) };
     let AlignedAttributes { attributes, warnings: odd, .. } = aligned;
     warnings.extend(odd.iter().map(|warning| format!("{}: {}", warning.code, warning.message)));
     Ok((attributes.matrix().nnz() > 0).then_some(attributes))

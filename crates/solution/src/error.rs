@@ -71,17 +71,15 @@ pub enum Error {
         interactions: String,
     },
 
-    /// A refresh of a version that uses attributes of users: what they are worth is not kept, so that new users could
-    /// not get it.
-    #[error(
-        "ERR_REFRESH_USER_ATTRIBUTES: the version uses attributes of users ({columns}), which a refresh cannot give to \
-         new users; file={solution}; train again, or train once with --exclude-columns {columns} and refresh that"
-    )]
+    /// A refresh of a version that uses attributes of users, without these.
+    #[error("ERR_REFRESH_USER_ATTRIBUTES: the version uses attributes of users ({columns}); file={solution}; {cure}")]
     UserAttributes {
         /// Their columns, comma-separated.
         columns: String,
         /// The version.
         solution: String,
+        /// What helps.
+        cure: String,
     },
 
     /// A refresh with data that end before those of the version.

@@ -151,7 +151,7 @@ impl EvaluationJob {
     pub async fn run(self) -> Result<EvaluationReport> {
         self.recipe.validate()?;
         let stores = self.stores.unwrap_or_else(Stores::from_env);
-        let reading = self.dataset.read(&stores, self.threads, self.observer.as_ref());
+        let reading = self.dataset.read(&stores, None, self.threads, self.observer.as_ref());
         let read = self.cancellation.run_until_cancelled(reading).await;
         let data = read.ok_or(Error::Cancelled)??;
         data.accept(self.allow_small_data, self.observer.as_ref())?;

@@ -6,6 +6,7 @@ use item_affinity_storage::{Artifact, Commit, FileEntry, Location, Stores, Versi
 use crate::error::{Error, Result};
 use crate::model_card::{CardFault, ModelCard};
 use crate::reference::SolutionRef;
+use crate::tables::attribute_weights::{self, AttributeWeights};
 use crate::tables::{FORMAT_MAJOR, MODEL_CARD, MODEL_CARD_LIMIT, Table, pairs};
 
 /// A part of a table and the range of indexes in it.
@@ -23,6 +24,8 @@ pub(crate) struct VersionFiles {
     pub(crate) items: Vec<Part>,
     pub(crate) users: Vec<Part>,
     pub(crate) pairs: Vec<Part>,
+    /// What attributes of users are worth; only versions that use them have it.
+    pub(crate) user_attributes: Option<FileEntry>,
 }
 
 /// Reads the files of one version.
@@ -53,14 +56,17 @@ impl VersionReader {
     /// The files by what they are.
     pub(crate) fn files(&self) -> Result<VersionFiles> {
         let folder = format!("versions/{}/", self.commit.run_id);
-        let is_card = |entry: &&FileEntry| entry.path.strip_prefix(&folder) == Some(MODEL_CARD);
-        let card = self.commit.files.iter().find(is_card).cloned().ok_or_else(|| {
+        let file = |name: &str| {
+            let is_it = |entry: &&FileEntry| entry.path.strip_prefix(&folder) == Some(name);
+            self.commit.files.iter().find(is_it).cloned()
+        };
+        let card = file(MODEL_CARD).ok_or_else(|| {
             self.damaged(&commit_path(self.commit.version), format!("the commit names no {MODEL_CARD}"))
         })?;
         let items = self.parts(&folder, Table::Items.folder())?;
         let users = self.parts(&folder, Table::Users.folder())?;
         let pairs = self.parts(&folder, pairs::FOLDER)?;
-        Ok(VersionFiles { card, items, users, pairs })
+        Ok(VersionFiles { card, items, users, pairs, user_attributes: file(attribute_weights::FILE) })
     }
 
     fn parts(&self, folder: &str, table: &str) -> Result<Vec<Part>> {
@@ -100,8 +106,9 @@ impl VersionReader {
         let files = self.files()?;
         let card = self.card(&files.card).await?;
         self.agree(&files, &card)?;
-        for part in files.items.iter().chain(&files.users).chain(&files.pairs) {
-            self.check_size(&part.entry).await?;
+        let parts = files.items.iter().chain(&files.users).chain(&files.pairs).map(|part| &part.entry);
+        for entry in parts.chain(&files.user_attributes) {
+            self.check_size(entry).await?;
         }
         Ok(card)
     }
@@ -116,6 +123,18 @@ impl VersionReader {
             other => other.into(),
         })?;
         Ok(bytes)
+    }
+
+    /// What attributes of users are worth, verified; none for a version without.
+    pub(crate) async fn user_attributes(
+        &self,
+        files: &VersionFiles,
+        card: &ModelCard,
+    ) -> Result<Option<AttributeWeights>> {
+        let Some(entry) = &files.user_attributes else { return Ok(None) };
+        let bytes = self.parquet(entry).await?;
+        let weights = AttributeWeights::decode(&bytes, entry.rows.unwrap_or_default(), card.recipe.hidden_dimension);
+        weights.map(Some).map_err(|what| self.damaged(&entry.path, what))
     }
 
     /// A file whose size and SHA-256 are those of the commit.

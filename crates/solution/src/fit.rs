@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use item_affinity_model::ndarray::Array2;
 use item_affinity_model::{
-    Attributes, Clock, Csr, Factors, Interactions, ItemAffinity, Iteration, LogOdds, Propensity, SideChoice,
+    AttributeColumn, Clock, Csr, Factors, Interactions, ItemAffinity, Iteration, LogOdds, Propensity, SideChoice,
     SideDecision, SideInformation, TimeEvaluation, TimeProtocol, TrainedModel, evaluate_time,
 };
 use tokio_util::sync::CancellationToken;
@@ -17,6 +17,7 @@ use crate::observer::{Observer, Stage};
 use crate::refresh::{Changes, Refreshed};
 use crate::states::ids_sha256;
 use crate::tables::Table;
+use crate::tables::attribute_weights::AttributeWeights;
 use crate::tables::encode::StateTable;
 use crate::tables::pairs::PairTable;
 
@@ -31,6 +32,8 @@ pub(crate) struct Computed {
     user_log_odds: Vec<f32>,
     item_log_odds: Vec<f32>,
     pub(crate) pairs: PairTable,
+    /// What attributes of users are worth, where they are used.
+    pub(crate) user_attributes: Option<AttributeWeights>,
     item_activity: Activity,
     user_activity: Activity,
 }
@@ -46,8 +49,10 @@ pub(crate) struct Made {
     pub(crate) log_odds: LogOdds,
     pub(crate) histories: Csr,
     pub(crate) side: SideChoice,
-    /// Columns of Items and of Users that are used.
-    pub(crate) attributes: [Vec<String>; 2],
+    /// Columns of Items that are used.
+    pub(crate) item_attributes: Vec<String>,
+    /// Attributes of Users that are used.
+    pub(crate) user_attributes: Option<AttributeWeights>,
     pub(crate) evaluation: Option<TimeEvaluation>,
     pub(crate) refreshed: Option<Refreshed>,
 }
@@ -130,14 +135,13 @@ pub(crate) fn train(
         watch.observer.note(&format!("regularization {} is taken", model.recipe.penalty_rate()));
     }
     let TrainedModel { recipe, clock, factors, propensity, log_odds, histories, side: choice } = model;
-    let columns = |of: Option<&Attributes>, decision: Option<&SideDecision>| match (of, decision) {
-        (Some(of), Some(SideDecision { used: true, .. })) => column_names(of),
-        _ => Vec::new(),
-    };
-    let attributes = [
-        columns(side.and_then(|side| side.items.as_ref()), choice.items.as_ref()),
-        columns(side.and_then(|side| side.users.as_ref()), choice.users.as_ref()),
-    ];
+    let used = |of: Option<&SideDecision>| of.is_some_and(|decision| decision.used);
+    let items = side.and_then(|side| side.items.as_ref()).filter(|_| used(choice.items.as_ref()));
+    let users = side.and_then(|side| side.users.as_ref()).filter(|_| used(choice.users.as_ref()));
+    let item_attributes = items.map(|of| column_names(of.columns())).unwrap_or_default();
+    let user_attributes = users.zip(factors.user_weights.clone());
+    let user_attributes =
+        user_attributes.map(|(of, weights)| AttributeWeights { columns: of.columns().to_vec(), weights });
     for (what, decision) in [("items", &choice.items), ("users", &choice.users)] {
         if let Some(decision) = decision {
             watch.observer.note(&decision_text(what, decision));
@@ -153,7 +157,8 @@ pub(crate) fn train(
         log_odds,
         histories,
         side: choice,
-        attributes,
+        item_attributes,
+        user_attributes,
         evaluation,
         refreshed: None,
     };
@@ -164,7 +169,6 @@ impl Made {
     /// Everything that a version holds of it.
     pub(crate) fn finish(self, watch: &Watch<'_>) -> Result<Computed> {
         let Self { recipe, events, interactions, clock, factors, propensity, log_odds, histories, .. } = self;
-        let [item_attributes, user_attributes] = self.attributes;
         finite(&factors, &log_odds)?;
         watch.check()?;
         let pairs = PairTable::new(&log_odds.repeat, &histories);
@@ -196,8 +200,8 @@ impl Made {
             pair_parts: pairs.first_items(),
             warnings,
             side: self.side,
-            item_attributes,
-            user_attributes,
+            item_attributes: self.item_attributes,
+            user_attributes: self.user_attributes.as_ref().map(|of| column_names(&of.columns)).unwrap_or_default(),
             metrics: self.evaluation.as_ref().map(metrics).unwrap_or_default(),
             evaluation: self.evaluation,
             refreshed_from: self.refreshed.as_ref().map(|refreshed| refreshed.trained),
@@ -215,6 +219,7 @@ impl Made {
             user_log_odds,
             item_log_odds,
             pairs,
+            user_attributes: self.user_attributes,
             item_activity,
             user_activity,
         })
@@ -222,9 +227,9 @@ impl Made {
 }
 
 /// The columns of attributes, each once.
-fn column_names(of: &Attributes) -> Vec<String> {
+fn column_names(columns: &[AttributeColumn]) -> Vec<String> {
     let mut names: Vec<String> = Vec::new();
-    for column in of.columns() {
+    for column in columns {
         if !names.contains(&column.name) {
             names.push(column.name.clone());
         }
@@ -261,10 +266,13 @@ fn metrics(of: &TimeEvaluation) -> BTreeMap<String, f64> {
 
 fn finite(factors: &Factors, log_odds: &LogOdds) -> Result<()> {
     let all = |values: &Array2<f32>| values.iter().all(|value| value.is_finite());
+    let weights = factors.user_weights.as_ref();
     let what = if !all(&factors.item_factors) {
         "an item factor"
     } else if !all(&factors.user_factors) {
         "a user factor"
+    } else if !weights.is_none_or(all) {
+        "the weight of an attribute"
     } else if !factors.loss.iter().all(|loss| loss.is_finite()) {
         "the loss"
     } else if !log_odds.users.iter().chain(&log_odds.items).chain(log_odds.repeat.values()).all(|z| z.is_finite()) {

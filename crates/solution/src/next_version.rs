@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use item_affinity_ingest::{DataReport, Ingested};
+use item_affinity_model::AttributeColumn;
 use item_affinity_storage::{Artifact, CommitBody, ErrorKind, Location, Run, Stores, Versions};
 use tokio_util::sync::CancellationToken;
 
@@ -25,6 +26,8 @@ pub const LOCK_TIMEOUT: Duration = Duration::from_secs(600);
 /// What every job that makes a version is told.
 pub(crate) struct Job {
     pub(crate) dataset: Dataset,
+    /// The features that attributes of users become, where a training has fixed them.
+    pub(crate) user_features: Option<Vec<AttributeColumn>>,
     pub(crate) allow_small_data: bool,
     pub(crate) stores: Option<Stores>,
     pub(crate) force: bool,
@@ -81,6 +84,7 @@ impl Job {
     pub(crate) fn of(dataset: Dataset) -> Self {
         Self {
             dataset,
+            user_features: None,
             allow_small_data: false,
             stores: None,
             force: false,
@@ -195,7 +199,7 @@ impl Job {
         let _stop_on_drop = stop.clone().drop_guard();
 
         let clock = Instant::now();
-        let reading = self.dataset.read(stores, self.threads, self.observer.as_ref());
+        let reading = self.dataset.read(stores, self.user_features.as_deref(), self.threads, self.observer.as_ref());
         let data = self.or_cancelled(reading).await?;
         data.accept(self.allow_small_data, self.observer.as_ref())?;
         let report = data.report.clone();

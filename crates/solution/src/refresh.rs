@@ -49,6 +49,8 @@ pub(crate) use fold::Refreshed;
 pub struct RefreshJob {
     solution: String,
     job: Job,
+    /// Locations of Users, read where the version uses attributes of them.
+    users: Vec<String>,
 }
 
 /// What a refresh did.
@@ -106,12 +108,24 @@ impl Changes {
 impl RefreshJob {
     /// A refresh of a solution: of its newest version, or of the one that `location@7` names.
     pub fn new(solution: impl Into<String>) -> Self {
-        Self { solution: solution.into(), job: Job::of(Dataset::default()) }
+        Self { solution: solution.into(), job: Job::of(Dataset::default()), users: Vec::new() }
     }
 
     /// Adds the interactions of a file, a folder or a glob; all together they are the whole history.
     pub fn interactions(mut self, location: impl Into<String>) -> Self {
         self.job.dataset.interactions.push(location.into());
+        self
+    }
+
+    /// Adds the users of a location; needed for a version that uses attributes of users, of which it reads those columns.
+    pub fn users(mut self, location: impl Into<String>) -> Self {
+        self.users.push(location.into());
+        self
+    }
+
+    /// Says that the users are CSV of this schema.
+    pub fn users_schema(mut self, schema: Option<Arc<DatasetSchema>>) -> Self {
+        self.job.dataset.schemas.users = schema;
         self
     }
 

@@ -12,6 +12,7 @@ use parquet::basic::{Compression, Encoding};
 use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
 use parquet::schema::types::ColumnPath;
 
+pub(crate) mod attribute_weights;
 pub(crate) mod decode;
 pub(crate) mod encode;
 pub(crate) mod pairs;
@@ -20,7 +21,7 @@ pub(crate) mod pairs;
 pub const FORMAT: &str = "item-affinity-solution";
 
 /// The version of the format that this program writes, as `major.minor`.
-pub const FORMAT_VERSION: &str = "1.0";
+pub const FORMAT_VERSION: &str = "1.1";
 
 /// The major version that this program reads.
 pub(crate) const FORMAT_MAJOR: u64 = 1;

@@ -11,12 +11,12 @@ use crate::compute::blocking;
 use crate::error::{Error, Result};
 use crate::fit::{Computed, Watch};
 use crate::observer::Stage;
-use crate::tables::{MODEL_CARD, Table, pairs};
+use crate::tables::{MODEL_CARD, Table, attribute_weights, pairs};
 
 /// One part is encoded while the one before it goes to the store.
 const PARTS_AT_ONCE: usize = 2;
 
-/// Writes item parts, user parts, parts of pairs and the model card; nothing is visible before the run commits.
+/// Writes item parts, user parts, parts of pairs, weights of attributes and the model card; nothing is visible before the run commits.
 ///
 /// # Cost
 /// Two parts in memory at a time, beside the model.
@@ -27,7 +27,7 @@ pub(crate) async fn write(run: &Run, computed: &Arc<Computed>, watch: &Watch<'_>
     });
     let pairs = computed.pairs.parts().into_iter().enumerate().map(|(part, rows)| (None, pairs::part_name(part), rows));
     let parts: Vec<_> = states.chain(pairs).collect();
-    let files = parts.len() as u64 + 1;
+    let files = parts.len() as u64 + 1 + u64::from(computed.user_attributes.is_some());
     watch.observer.stage(Stage::new("writing the solution version", "files", Some(files)));
     let put = |(table, name, rows): (Option<Table>, String, Range<usize>)| async move {
         watch.check()?;
@@ -48,6 +48,9 @@ pub(crate) async fn write(run: &Run, computed: &Arc<Computed>, watch: &Watch<'_>
         watch.observer.advance(written, Some(files));
     }
     watch.check()?;
+    if let Some(weights) = &computed.user_attributes {
+        run.put(attribute_weights::FILE, weights.encode()?, Some(weights.rows() as u64)).await?;
+    }
     let card = computed.card.to_json().map_err(Error::encode)?;
     run.put(MODEL_CARD, Bytes::from(card), None).await?;
     watch.observer.advance(files, Some(files));

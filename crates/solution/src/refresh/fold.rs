@@ -1,6 +1,7 @@
 //! From a version and newer interactions to the numbers of the next version. Never on the async runtime.
 
-use item_affinity_model::{Clock, Factors, Interactions, LeftOut, UsersNow, Vocabulary, fold_in_users};
+use item_affinity_model::ndarray::Axis;
+use item_affinity_model::{Attributes, Clock, Factors, Interactions, LeftOut, UsersNow, Vocabulary, fold_in_users};
 
 use super::Changes;
 use crate::error::{Error, Result};
@@ -8,6 +9,7 @@ use crate::fit::{Computed, Made, Watch};
 use crate::model_card::ModelCard;
 use crate::moment::moment;
 use crate::observer::Stage;
+use crate::tables::attribute_weights::AttributeWeights;
 use crate::version::ItemStates;
 
 /// The version that is refreshed.
@@ -20,6 +22,8 @@ pub(super) struct Old {
     pub(super) card: ModelCard,
     pub(super) items: ItemStates,
     pub(super) users: Vocabulary,
+    /// What attributes of users are worth, where the version uses them.
+    pub(super) user_attributes: Option<AttributeWeights>,
 }
 
 /// What a refresh knows beside the numbers.
@@ -34,8 +38,15 @@ pub(crate) struct Refreshed {
 }
 
 /// Gives every user a state, on the threads of the current rayon pool.
-pub(super) fn fold_in(old: Old, interactions: Interactions, watch: &Watch<'_>) -> Result<Computed> {
-    let Old { location, version, trained, card, items, users } = old;
+///
+/// attributes: of the users of the interactions, by the features of the version
+pub(super) fn fold_in(
+    old: Old,
+    interactions: Interactions,
+    attributes: Option<&Attributes>,
+    watch: &Watch<'_>,
+) -> Result<Computed> {
+    let Old { location, version, trained, card, items, users, user_attributes } = old;
     let clock = Clock::of(&interactions, Some(card.horizon_seconds));
     let (Some(times), Some(clock)) = (interactions.time_range(), clock) else {
         return Err(Error::NoKnownItem { interactions: 0, solution: location });
@@ -45,6 +56,12 @@ pub(super) fn fold_in(old: Old, interactions: Interactions, watch: &Watch<'_>) -
         return Err(Error::Older { newest, known, solution: location });
     }
     let read = interactions.len();
+    let expected = match (&user_attributes, attributes) {
+        (Some(AttributeWeights { weights, .. }), Some(of)) => {
+            Some((interactions.users().clone(), of.prior_means(weights.view())?))
+        }
+        _ => None,
+    };
     watch.observer.stage(Stage::new("folding in users", "users", None));
     let (interactions, left_out) = interactions.onto_items(items.ids)?;
     if interactions.is_empty() {
@@ -54,7 +71,13 @@ pub(super) fn fold_in(old: Old, interactions: Interactions, watch: &Watch<'_>) -
     say(&changes, users.len() as u64, watch);
     watch.check()?;
     let (factors, as_of) = (items.factors.view(), clock.as_of);
-    let now = fold_in_users(&card.recipe, &card.propensity, factors, &interactions, None, as_of)?;
+    // Users without an item of the version are gone from the interactions.
+    let prior = expected.map(|(before, means)| {
+        let rows = interactions.users().iter().filter_map(|id| before.index_of(id)).map(|row| row as usize);
+        means.select(Axis(0), &rows.collect::<Vec<_>>())
+    });
+    let prior = prior.as_ref().map(|means| means.view());
+    let now = fold_in_users(&card.recipe, &card.propensity, factors, &interactions, prior, as_of)?;
     let folded = interactions.users().len() as u64;
     watch.observer.advance(folded, Some(folded));
     let UsersNow { user_factors, log_odds, histories } = now;
@@ -75,7 +98,8 @@ pub(super) fn fold_in(old: Old, interactions: Interactions, watch: &Watch<'_>) -
         log_odds,
         histories,
         side: card.side,
-        attributes: [card.item_attributes, card.user_attributes],
+        item_attributes: card.item_attributes,
+        user_attributes,
         // It was measured with other user states.
         evaluation: None,
         refreshed: Some(Refreshed { trained, times, last_interaction: items.last_interaction, changes }),

@@ -16,5 +16,6 @@ mod jobs;
 mod odd_data;
 mod planted;
 mod refresh;
+mod refresh_attributes;
 mod same_bytes;
 mod train_and_open;

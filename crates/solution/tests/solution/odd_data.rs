@@ -2,16 +2,14 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray};
-use arrow::datatypes::{Field, Schema};
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int64Array, StringArray};
 use item_affinity_ingest::AttributeSelection;
 use item_affinity_model::{ItemAffinity, Regime, TimeProtocol};
 use item_affinity_solution::{EvaluationJob, Protocol, SolutionVersion, TrainingJob, TrainingReport, versions};
 use item_affinity_storage::{ErrorKind, Location, Stores};
-use parquet::arrow::ArrowWriter;
 
 use crate::jobs::Listens;
-use crate::planted::{Random, Rows, job, objects, parquet, planted, put, small_recipe};
+use crate::planted::{Random, Rows, job, objects, parquet, planted, put, small_recipe, table, texts};
 
 const START: i64 = 1_700_000_000;
 const DAY: i64 = 86_400;
@@ -146,23 +144,6 @@ async fn figures_of_train_evaluate_are_those_of_the_evaluation() {
     let plain = run(&stores, job(&stores).force(true)).await.report.model;
     assert_eq!(plain.evaluation, None);
     assert_eq!((plain.propensity, plain.loss), (card.propensity.clone(), card.loss.clone()));
-}
-
-/// Rows of a metadata table.
-fn table(columns: Vec<(&str, ArrayRef)>) -> Vec<u8> {
-    let schema = columns.iter().map(|(name, column)| Field::new(*name, column.data_type().clone(), true));
-    let schema = Arc::new(Schema::new(schema.collect::<Vec<_>>()));
-    let arrays = columns.into_iter().map(|(_, column)| column).collect();
-    let batch = RecordBatch::try_new(Arc::clone(&schema), arrays).unwrap();
-    let mut file = Vec::new();
-    let mut writer = ArrowWriter::try_new(&mut file, schema, None).unwrap();
-    writer.write(&batch).unwrap();
-    writer.close().unwrap();
-    file
-}
-
-fn texts(values: impl Iterator<Item = String>) -> ArrayRef {
-    Arc::new(StringArray::from_iter_values(values))
 }
 
 fn item_ids(items: usize) -> ArrayRef {

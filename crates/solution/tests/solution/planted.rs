@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Int64Array, RecordBatch, StringArray};
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use item_affinity_model::ItemAffinity;
 use item_affinity_solution::{SolutionRef, SolutionVersion, TrainingJob, TrainingReport};
@@ -68,6 +68,23 @@ pub(crate) fn parquet(rows: &[(String, String, i64)]) -> Vec<u8> {
     writer.write(&batch).unwrap();
     writer.close().unwrap();
     file
+}
+
+/// Rows of a metadata table.
+pub(crate) fn table(columns: Vec<(&str, ArrayRef)>) -> Vec<u8> {
+    let schema = columns.iter().map(|(name, column)| Field::new(*name, column.data_type().clone(), true));
+    let schema = Arc::new(Schema::new(schema.collect::<Vec<_>>()));
+    let arrays = columns.into_iter().map(|(_, column)| column).collect();
+    let batch = RecordBatch::try_new(Arc::clone(&schema), arrays).unwrap();
+    let mut file = Vec::new();
+    let mut writer = ArrowWriter::try_new(&mut file, schema, None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    file
+}
+
+pub(crate) fn texts(values: impl Iterator<Item = String>) -> ArrayRef {
+    Arc::new(StringArray::from_iter_values(values))
 }
 
 pub(crate) async fn put(stores: &Stores, location: &str, bytes: Vec<u8>) {

@@ -40,20 +40,20 @@ async fn add(stores: &Stores, part: usize, rows: &Rows) {
 }
 
 /// What is needed to rank all users for an item.
-struct Ranking {
+pub(crate) struct Ranking {
     version: SolutionVersion,
     users: item_affinity_solution::UserStates,
 }
 
 impl Ranking {
-    async fn of(stores: &Stores, reference: &str) -> Self {
+    pub(crate) async fn of(stores: &Stores, reference: &str) -> Self {
         let version = open(stores, reference).await.unwrap();
         let users = version.user_states(stores).await.unwrap();
         Self { version, users }
     }
 
     /// The place of a user among the users who never had the item, best first, as a share of all users.
-    async fn place(&self, stores: &Stores, item: &str, user: &str) -> f64 {
+    pub(crate) async fn place(&self, stores: &Stores, item: &str, user: &str) -> f64 {
         let (items, model) = (&self.version.items, &self.version.model);
         let at = items.ids.index_of(item).unwrap();
         let history = self.version.item_history(stores, &[at]).await.unwrap();
@@ -289,7 +289,7 @@ async fn data_of_other_items_and_locations_without_a_solution_are_refused() {
 }
 
 #[tokio::test]
-async fn a_version_with_attributes_of_users_is_refused_with_what_helps() {
+async fn a_version_that_does_not_say_what_its_attributes_of_users_are_worth_is_refused() {
     let stores = forge(|files| {
         let (bytes, _) = files.get_mut("model.json").unwrap();
         let mut card: serde_json::Value = serde_json::from_slice(bytes).unwrap();
@@ -300,7 +300,7 @@ async fn a_version_with_attributes_of_users_is_refused_with_what_helps() {
     let error = refresh(&stores).run().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::BadInput);
     let text = error.to_string();
-    assert!(text.contains("memory:///affinity@2") && text.contains("--exclude-columns AGE,COUNTRY"), "{text}");
+    assert!(text.contains("(AGE,COUNTRY); file=memory:///affinity@2; train again"), "{text}");
     // The version before it has none.
     let pinned = RefreshJob::new("memory:///affinity@1").interactions("memory:///events/").stores(stores.clone());
     assert_eq!(pinned.run().await.unwrap().version, 3);
