@@ -4,7 +4,7 @@
 //!
 //! ```sh
 //! cargo bench --package item-affinity-ingest --bench peers -- ingest FILE.parquet
-//! cargo bench --package item-affinity-ingest --bench peers -- fit TRAIN.parquet DIMENSION ITERATIONS FOLDER
+//! cargo bench --package item-affinity-ingest --bench peers -- fit TRAIN.parquet DIMENSION ITERATIONS FOLDER [REGULARIZATION]
 //! cargo bench --package item-affinity-ingest --bench peers -- score USERS.npy ITEMS.npy K
 //! ```
 
@@ -34,8 +34,15 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["ingest", file] => ingest(file),
-        ["fit", file, dimension, iterations, folder] => {
-            fit_and_keep(file, dimension.parse().unwrap(), iterations.parse().unwrap(), Path::new(folder));
+        ["fit", file, dimension, iterations, folder, ref rest @ ..] => {
+            let regularization = rest.first().map(|text| text.parse().unwrap());
+            let recipe = ItemAffinity {
+                hidden_dimension: dimension.parse().unwrap(),
+                iterations: iterations.parse().unwrap(),
+                regularization,
+                ..ItemAffinity::default()
+            };
+            fit_and_keep(file, &recipe, Path::new(folder));
         }
         ["score", users, items, k] => score(Path::new(users), Path::new(items), k.parse().unwrap()),
         _ => println!("jobs: ingest, fit, score"),
@@ -79,15 +86,14 @@ fn ingest(file: &str) {
 ///
 /// The last half-step of a fit differs from those before it, so what a longer fit has on its way is not what a shorter
 /// one gives.
-fn fit_and_keep(file: &str, dimension: usize, iterations: usize, folder: &Path) {
+fn fit_and_keep(file: &str, recipe: &ItemAffinity, folder: &Path) {
     let interactions = read(file);
-    let recipe = ItemAffinity { hidden_dimension: dimension, ..ItemAffinity::default() };
-    let (by_user, by_item) = pairs(&interactions, &recipe);
+    let (by_user, by_item) = pairs(&interactions, recipe);
     std::fs::create_dir_all(folder).unwrap();
     write_ids(&folder.join("users.txt"), interactions.users());
     write_ids(&folder.join("items.txt"), interactions.items());
     drop(interactions);
-    for iterations in 1..=iterations {
+    for iterations in 1..=recipe.iterations {
         let recipe = ItemAffinity { iterations, ..recipe.clone() };
         let (factors, wall, cpu) =
             timed(|| fit(&recipe, &by_user, &by_item, &mut |_| ControlFlow::Continue(())).unwrap());

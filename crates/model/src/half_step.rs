@@ -4,6 +4,7 @@ use ndarray::{Array2, ArrayView2};
 use rayon::prelude::*;
 
 use crate::error::{Error, Result, same_length};
+use crate::large_pages::Numbers;
 use crate::linalg::{Axes, gram, padded};
 use crate::observed::Observed;
 use crate::queue::drain;
@@ -23,7 +24,7 @@ pub(crate) struct Fixed {
     pub(crate) d: usize,
     pub(crate) axes: Axes,
     /// Row-major, each row followed by zeros up to the length that the vector kernels take.
-    factors: Vec<f32>,
+    factors: Numbers,
 }
 
 /// How far a half-step goes.
@@ -51,7 +52,7 @@ impl Fixed {
             let row = rows.chunks_exact(d).position(|row| !row.iter().all(|x| (x * x).is_finite())).unwrap_or(0);
             return Err(Error::NotFinite { what: Failure::what(side), row, iteration });
         };
-        let factors = axes.enter_each(factors.nrows(), padded(d), |row| Some(&rows[row * d..(row + 1) * d]));
+        let factors = axes.enter_scattered(factors.nrows(), padded(d), |row| Some(&rows[row * d..(row + 1) * d]));
         Ok(Self { d, factors, axes })
     }
 
@@ -123,7 +124,7 @@ impl Fixed {
                 let start = start.as_standard_layout();
                 let values = start.as_slice().unwrap_or_default();
                 let row = |at: usize| Some(&values[order[at] as usize * d..(order[at] as usize + 1) * d]);
-                (NEAR, self.axes.enter_each(order.len(), d, row))
+                (NEAR, self.axes.enter_each(order.len(), row))
             }
         };
         let mut losses = vec![0f64; order.len()];

@@ -44,6 +44,7 @@ mod fold_in;
 mod half_step;
 mod hash;
 mod interactions;
+mod large_pages;
 mod linalg;
 mod logistic;
 mod metrics;

@@ -10,6 +10,7 @@ use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
+use crate::large_pages::Numbers;
 use crate::simd::LANES;
 
 /// Rows in one partial sum of a Gram matrix.
@@ -132,35 +133,40 @@ impl Axes {
 
     /// Row-major rows, expressed along the axes.
     pub(crate) fn enter(&self, rows: &[f32]) -> Vec<f32> {
-        self.enter_each(rows.len() / self.d, self.d, |row| Some(&rows[row * self.d..(row + 1) * self.d]))
+        self.enter_each(rows.len() / self.d, |row| Some(&rows[row * self.d..(row + 1) * self.d]))
     }
 
-    /// Rows, expressed along the axes and followed by zeros up to `stride`; a row without values becomes zeros.
-    pub(crate) fn enter_each<'a>(
+    /// Rows, expressed along the axes; a row without values becomes zeros.
+    pub(crate) fn enter_each<'a>(&self, count: usize, row: impl Fn(usize) -> Option<&'a [f32]> + Sync) -> Vec<f32> {
+        let mut out = vec![0f32; count * self.d];
+        self.turn(self.d, row, false, &mut out);
+        out
+    }
+
+    /// The same with each row followed by zeros up to `stride`, where rows are read in no order.
+    pub(crate) fn enter_scattered<'a>(
         &self,
         count: usize,
         stride: usize,
         row: impl Fn(usize) -> Option<&'a [f32]> + Sync,
-    ) -> Vec<f32> {
-        self.turn(count, stride, row, false)
+    ) -> Numbers {
+        let mut out = Numbers::zeroed(count * stride);
+        self.turn(stride, row, false, &mut out);
+        out
     }
 
     /// Rows along the axes, expressed as before; a row without values becomes zeros.
     pub(crate) fn leave<'a>(&self, count: usize, row: impl Fn(usize) -> Option<&'a [f32]> + Sync) -> Vec<f32> {
-        self.turn(count, self.d, row, true)
+        let mut out = vec![0f32; count * self.d];
+        self.turn(self.d, row, true, &mut out);
+        out
     }
 
-    fn turn<'a>(
-        &self,
-        count: usize,
-        stride: usize,
-        row: impl Fn(usize) -> Option<&'a [f32]> + Sync,
-        back: bool,
-    ) -> Vec<f32> {
-        let d = self.d;
+    /// out: zeros
+    fn turn<'a>(&self, stride: usize, row: impl Fn(usize) -> Option<&'a [f32]> + Sync, back: bool, out: &mut [f32]) {
+        let (d, count) = (self.d, out.len() / stride);
         let directions = MatRef::from_row_major_slice(&self.directions, d, d);
         let directions = if back { directions.transpose() } else { directions };
-        let mut out = vec![0f32; count * stride];
         out.par_chunks_mut(TURN_ROWS * stride).enumerate().for_each_init(
             || (vec![0f32; TURN_ROWS * d], vec![0f32; TURN_ROWS * d]),
             |(panel, product), (block, out)| {
@@ -184,7 +190,6 @@ impl Axes {
                 }
             },
         );
-        out
     }
 }
 
