@@ -4,7 +4,7 @@
 //!
 //! ```sh
 //! cargo bench --package item-affinity-ingest --bench peers -- ingest FILE.parquet
-//! cargo bench --package item-affinity-ingest --bench peers -- fit TRAIN.parquet DIMENSION ITERATIONS FOLDER [REGULARIZATION]
+//! cargo bench --package item-affinity-ingest --bench peers -- fit TRAIN.parquet DIMENSION ITERATIONS FOLDER [NAME=VALUE ...]
 //! cargo bench --package item-affinity-ingest --bench peers -- score USERS.npy ITEMS.npy K
 //! ```
 
@@ -35,17 +35,27 @@ fn main() {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["ingest", file] => ingest(file),
         ["fit", file, dimension, iterations, folder, ref rest @ ..] => {
-            let regularization = rest.first().map(|text| text.parse().unwrap());
-            let recipe = ItemAffinity {
+            let mut recipe = ItemAffinity {
                 hidden_dimension: dimension.parse().unwrap(),
                 iterations: iterations.parse().unwrap(),
-                regularization,
                 ..ItemAffinity::default()
             };
+            rest.iter().for_each(|setting| set(&mut recipe, setting));
             fit_and_keep(file, &recipe, Path::new(folder));
         }
         ["score", users, items, k] => score(Path::new(users), Path::new(items), k.parse().unwrap()),
         _ => println!("jobs: ingest, fit, score"),
+    }
+}
+
+/// Gives a setting of the recipe another value, as in `half_life_days=none`.
+fn set(recipe: &mut ItemAffinity, setting: &str) {
+    match setting.split_once('=').expect("name=value") {
+        ("regularization", value) => recipe.regularization = Some(value.parse().unwrap()),
+        ("unobserved_weight", value) => recipe.unobserved_weight = value.parse().unwrap(),
+        ("half_life_days", "none") => recipe.half_life_days = None,
+        ("half_life_days", value) => recipe.half_life_days = Some(value.parse().unwrap()),
+        (name, _) => panic!("no setting {name} here"),
     }
 }
 

@@ -175,7 +175,7 @@ class Bench:
         options, folder = self.options, self.data / "factors"
         self.table.job = f"train, d = {options.dimension}"
         lines, figures = measured([self.ours, "fit", self.before, options.dimension, options.iterations, folder,
-                                   *([] if options.regularization is None else [options.regularization])])
+                                   *options.recipe.split()])
         code = f"""
 import json, sys
 sys.path.insert(0, {str(HERE)!r})
@@ -273,8 +273,8 @@ def main():
     parser.add_argument("--jobs", default="ingest,train,score,whole")
     parser.add_argument("--dimension", type=int, default=149)
     parser.add_argument("--iterations", type=int, default=8, help="the most of ours")
-    parser.add_argument("--regularization", type=float,
-                        help="of ours; a training that is not told chooses 0.005 or 0.001 on its held-out window")
+    parser.add_argument("--recipe", default="", help="settings of ours in train, as name=value; the peers' objective is "
+                        "regularization=0.0005 unobserved_weight=0.07 half_life_days=none")
     parser.add_argument("--exact-iterations", type=int, help="of the exact solvers; 15 at S, 1 at M, 0 for none")
     parser.add_argument("--spark-iterations", type=int, help="10 at S, 0 (none) at M")
     parser.add_argument("--large-k", action="store_true", help="score also with k = 100,000")

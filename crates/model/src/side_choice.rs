@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use ndarray::Axis;
+use ndarray::{ArrayView1, Axis};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -14,6 +14,7 @@ use crate::attributes::SideInformation;
 use crate::csr::Csr;
 use crate::error::{Result, same_length};
 use crate::recipe::ItemAffinity;
+use crate::top_k::score_tile;
 
 /// Hidden variables and rounds of the small fits.
 const HIDDEN_DIMENSION: usize = 32;
@@ -21,6 +22,8 @@ const ITERATIONS: usize = 4;
 /// Items and users that are looked at, at most.
 const MOST_ITEMS: usize = 3_000;
 const MOST_USERS: usize = 2_000;
+/// Items that are scored at once.
+const ITEM_BLOCK: usize = 64;
 /// The gain must be so many standard errors above zero, and in no group of items so many below it.
 const SURE: f64 = 2.0;
 /// Groups of items by the number of their pairs, each of a third of the items.
@@ -111,7 +114,7 @@ impl<'a> Chooser<'a> {
         observer: &mut dyn FnMut(Iteration) -> ControlFlow<()>,
     ) -> Result<Vec<f64>> {
         let factors = fit_valid(short, self.known, self.by_item, side, None, observer)?;
-        Ok(self.sample.measure(&factors, self.by_item))
+        self.sample.measure(&factors, self.by_item)
     }
 
     /// Whether the second of two fits foresees better than the first, by the rule of [`choose_side_information`].
@@ -191,27 +194,40 @@ impl Sample {
     }
 
     /// The measure of each item.
+    ///
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape), which factors of one fit cannot have
     #[allow(clippy::cast_precision_loss)] // counts of the sample are small
-    fn measure(&self, factors: &Factors, by_item: &Csr) -> Vec<f64> {
+    fn measure(&self, factors: &Factors, by_item: &Csr) -> Result<Vec<f64>> {
         let users: Vec<usize> = self.users.iter().map(|user| *user as usize).collect();
         let states = factors.user_factors.select(Axis(0), &users);
-        let of_item = |(item, pairs): &(usize, Vec<u32>)| {
-            let y = factors.item_factors.row(*item);
-            let (buyers, scores) = (by_item.row(*item).0, states.dot(&y));
-            let others: Vec<f32> = (self.users.iter().zip(&scores))
-                .filter(|(user, _)| buyers.binary_search(user).is_err() && pairs.binary_search(user).is_err())
-                .map(|(_, score)| *score)
-                .collect();
-            let k = (others.len() as f64 * 0.01).max(1.0);
-            let value = |user: &u32| {
-                let own = factors.user_factors.row(*user as usize).dot(&y);
-                let above = others.iter().filter(|score| **score > own).count() as f64;
-                let equal = others.iter().filter(|score| **score == own).count() as f64;
-                k / (k + above + 0.5 * equal)
+        let of_block = |block: &[(usize, Vec<u32>)]| {
+            let items = block.iter().map(|(item, _)| *item).collect::<Vec<_>>();
+            let y = factors.item_factors.select(Axis(0), &items);
+            let mut scores = vec![0f32; items.len() * users.len()];
+            score_tile(y.view(), states.view(), &mut scores)?;
+            let rows = block.iter().zip(y.rows()).zip(scores.chunks_exact(users.len().max(1)));
+            let of_item = |(((item, pairs), y), scores): ((&(usize, Vec<u32>), ArrayView1<'_, f32>), &[f32])| {
+                let buyers = by_item.row(*item).0;
+                let others: Vec<f32> = (self.users.iter().zip(scores))
+                    .filter(|(user, _)| buyers.binary_search(user).is_err() && pairs.binary_search(user).is_err())
+                    .map(|(_, score)| *score)
+                    .collect();
+                let k = (others.len() as f64 * 0.01).max(1.0);
+                let value = |user: &u32| {
+                    let own = factors.user_factors.row(*user as usize).dot(&y);
+                    let count = |(above, equal): (u32, u32), score: &f32| {
+                        (above + u32::from(*score > own), equal + u32::from(*score == own))
+                    };
+                    let (above, equal) = others.iter().fold((0, 0), count);
+                    k / (k + f64::from(above) + 0.5 * f64::from(equal))
+                };
+                pairs.iter().map(value).sum::<f64>() / pairs.len() as f64
             };
-            pairs.iter().map(value).sum::<f64>() / pairs.len() as f64
+            Ok(rows.map(of_item).collect::<Vec<f64>>())
         };
-        self.items.par_iter().map(of_item).collect()
+        let blocks = self.items.par_chunks(ITEM_BLOCK).map(of_block).collect::<Result<Vec<_>>>()?;
+        Ok(blocks.concat())
     }
 
     /// The decision against the stronger of two rivals.

@@ -105,5 +105,5 @@ fn the_measure_by_hand() {
         item_weights: None,
         user_weights: None,
     };
-    assert_eq!(sample.measure(&factors, &by_item), [0.5]);
+    assert_eq!(sample.measure(&factors, &by_item).unwrap(), [0.5]);
 }
