@@ -1,5 +1,5 @@
 -- Purpose: writes the segments of a category as Parquet, one folder per item, for tools that read Hive partitions.
---          COPY is not atomic: a job that must be all or nothing is `item-affinity segment`.
+--          It needs --allow-copy. COPY is not atomic: what must be all or nothing is `item-affinity segment`.
 -- Reads:   items; the solution version ${solution}; ${category}.
 -- Returns: the number of rows written below ${output}.
 SET item_affinity.solution_version = '${solution}';

@@ -380,7 +380,13 @@ fn wrong_sql_arguments_say_what_to_write_instead() {
 #[test]
 fn storage_that_refuses_or_does_not_answer_ends_with_its_code() {
     let check = ["check", "--quiet", "--interactions", "s3://lake/interactions/"];
-    let table = ["sql", "-c", "CREATE EXTERNAL TABLE t STORED AS PARQUET LOCATION 's3://nowhere/t.parquet'"];
+    let table = [
+        "sql",
+        "--root",
+        "s3://nowhere/",
+        "-c",
+        "CREATE EXTERNAL TABLE t STORED AS PARQUET LOCATION 's3://nowhere/t.parquet'",
+    ];
     let with = |environment: &[(&str, String)], arguments: &[&str]| {
         let mut command = item_affinity();
         command.envs(environment.iter().map(|(k, v)| (*k, v.as_str())));

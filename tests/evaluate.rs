@@ -153,7 +153,7 @@ fn an_evaluation_goes_to_s3_and_is_read_from_there() {
     assert!(with_server(&evaluate).stdout.contains("already in"));
     let query =
         format!("CREATE EXTERNAL TABLE f STORED AS PARQUET LOCATION '{place}'; SELECT count(*) > 100 AS many FROM f");
-    assert_eq!(with_server(&["sql", "--format", "csv", "-c", &query]).stdout, "many\ntrue\n");
+    assert_eq!(with_server(&["sql", "--root", "s3://lake/", "--format", "csv", "-c", &query]).stdout, "many\ntrue\n");
 }
 
 #[test]

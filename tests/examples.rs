@@ -98,7 +98,7 @@ fn complete_journey_goes_from_check_to_joined_segments() {
     ] {
         let file = folder.path().join(format!("data/{name}.parquet")).display().to_string();
         let text = format!("{} {numbered} {query}", tables.concat());
-        crate::common::succeed(["sql", "--format", "parquet", "--output", &file, "-c", &text]);
+        crate::common::succeed(["sql", "--allow-ddl", "--format", "parquet", "--output", &file, "-c", &text]);
     }
     let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("examples/complete-journey/run.sh");
     let ended = succeed(

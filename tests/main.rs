@@ -29,6 +29,7 @@ mod readme;
 mod refresh;
 mod signals;
 mod slt;
+mod sql_policy;
 mod sql_prompt;
 mod sql_scripts;
 mod sql_session;

@@ -86,6 +86,9 @@ fn s3_gives_the_same_segments_through_the_command_line() {
     let with_server = |arguments: &[&str]| -> Ended {
         let mut command: Command = item_affinity();
         command.envs(server.environment()).args(arguments);
+        if arguments[0] == "sql" {
+            command.args(["--root", "s3://lake/", "--root", &data("")]);
+        }
         run(&mut command)
     };
     let succeed = |arguments: &[&str]| -> Ended {
@@ -99,7 +102,7 @@ fn s3_gives_the_same_segments_through_the_command_line() {
          COPY interactions TO 's3://lake/interactions/' STORED AS PARQUET PARTITIONED BY (event_type)",
         data("interactions.parquet")
     );
-    succeed(&["sql", "-c", &copy]);
+    succeed(&["sql", "--allow-copy", "-c", &copy]);
     succeed(&["check", "--interactions", "s3://lake/interactions/"]);
     let train = [
         "train",

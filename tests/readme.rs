@@ -59,7 +59,10 @@ fn every_command_of_the_readme_works_in_its_order() {
             .strip_prefix("cargo run --release -- ")
             .or_else(|| command.strip_prefix("item-affinity "))
             .unwrap_or_else(|| panic!("README.md has a command that no test runs: {command}"));
-        let ended = run(item_affinity().args(shell_words(arguments)).current_dir(folder.path()));
+        let mut command_line = item_affinity();
+        // Nobody else has named the roots of SQL.
+        let ended =
+            run(command_line.env_remove("ITEM_AFFINITY_ROOT").args(shell_words(arguments)).current_dir(folder.path()));
         assert_eq!(ended.code, 0, "{command}: {ended:?}");
         ran += 1;
     }

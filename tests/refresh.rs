@@ -15,7 +15,7 @@ fn interactions(to: &Path, condition: &str) {
         data("interactions.parquet"),
         to.display()
     );
-    succeed(["sql", "-c", &query]);
+    succeed(["sql", "--allow-copy", "-c", &query]);
 }
 
 #[test]

@@ -36,7 +36,13 @@ fn run_script_with(script: &str, solution: &str, more: &[String]) -> Ended {
 
 fn run_files(files: &[String], solution: &str, more: &[String]) -> Ended {
     let mut command = crate::common::item_affinity();
+    // As from a folder of one's own: the values of --set say what is read.
+    let elsewhere = tempfile::tempdir().unwrap();
+    command.env_remove("ITEM_AFFINITY_ROOT").current_dir(elsewhere.path());
     command.args(["sql", "--format", "csv"]);
+    if files.iter().any(|file| file.ends_with("export_segments.sql")) {
+        command.arg("--allow-copy");
+    }
     for file in files {
         command.args(["-f", file]);
     }
@@ -54,10 +60,14 @@ fn run_files(files: &[String], solution: &str, more: &[String]) -> Ended {
 
 /// Rows of a query of ours over the same tables.
 fn rows_of(query: &str) -> Vec<Vec<String>> {
+    rows_with(query, &[])
+}
+
+fn rows_with(query: &str, more: &[String]) -> Vec<Vec<String>> {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("query.sql");
     std::fs::write(&file, format!("SET item_affinity.solution_version = '${{solution}}'; {query}")).unwrap();
-    csv_rows(&run_files(&[path("register_datasets"), file.display().to_string()], solution(), &[]).stdout)
+    csv_rows(&run_files(&[path("register_datasets"), file.display().to_string()], solution(), more).stdout)
 }
 
 fn settings(values: &[&str]) -> Vec<String> {
@@ -261,7 +271,7 @@ fn segment_lift_compares_the_segments_of_a_version_with_what_happened_after_it()
          COPY (SELECT * FROM e WHERE \"timestamp\" < {cut}) TO '{before}' STORED AS PARQUET",
         data("interactions.parquet")
     );
-    succeed(["sql", "-c", &copy]);
+    succeed(["sql", "--allow-copy", "-c", &copy]);
     for interactions in [before, data("interactions.parquet")] {
         let train = ["train", "--quiet", "--hidden-dimension", "32", "--interactions", &interactions];
         succeed(train.into_iter().chain(["--solution", &solution]));
@@ -305,11 +315,14 @@ fn export_segments_writes_one_folder_per_item() {
     let names = folders.by_ref().map(|e| e.unwrap().file_name().into_string().unwrap()).collect::<BTreeSet<_>>();
     assert_eq!(names, (1..=10).map(|item| format!("item_id=COFFEE-{item:02}")).collect());
     // The folders hold the segments, each in its order.
-    let back = rows_of(&format!(
-        "CREATE EXTERNAL TABLE exported STORED AS PARQUET PARTITIONED BY (item_id) LOCATION '{output}';
+    let back = rows_with(
+        &format!(
+            "CREATE EXTERNAL TABLE exported STORED AS PARQUET PARTITIONED BY (item_id) LOCATION '${{output}}';
          SELECT count(*), count(s.user_id) FROM exported AS e
          LEFT JOIN item_affinity_segments((SELECT item_id FROM items WHERE category = 'Coffee'), 100) AS s
            ON s.item_id = e.item_id AND s.rank = e.rank AND s.user_id = e.user_id"
-    ));
+        ),
+        &[format!("output={output}")],
+    );
     assert_eq!(back, [["1000", "1000"]]);
 }

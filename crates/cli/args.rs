@@ -16,6 +16,7 @@ use crate::gc::GcArgs;
 use crate::run::RunArgs;
 use crate::segment_args::SegmentArgs;
 use crate::show::ShowArgs;
+use crate::sql_policy::PolicyArgs;
 use crate::verify::VerifyArgs;
 
 const EXIT_CODES: &str = "Exit codes: 0 done or already done, 1 a bug, 2 usage, 3 bad input or a missing right, \
@@ -341,6 +342,8 @@ pub(crate) struct SqlArgs {
     /// Bytes that queries may hold, as 512MB or 4GB; no limit unless said.
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     pub(crate) memory_limit: Option<usize>,
+    #[command(flatten)]
+    pub(crate) policy: PolicyArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

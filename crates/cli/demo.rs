@@ -16,6 +16,7 @@ use crate::exit::Failure;
 use crate::print::{Printer, say};
 use crate::progress::Progress;
 use crate::sql::set_solution_version;
+use crate::sql_policy::{PolicyArgs, SqlPolicy};
 use crate::{query, segment, train};
 
 /// Made by `cargo run --example make_dataset -- examples/data`.
@@ -84,12 +85,13 @@ pub(crate) async fn run(global: &Global, args: DemoArgs) -> Result<ExitCode, Fai
     let listed = "SELECT s.item_id, i.title, s.rank, s.user_id, u.interest, round(s.score, 3) AS score
         FROM segments AS s JOIN items AS i ON i.item_id = s.item_id JOIN users AS u ON u.user_id = s.user_id
         ORDER BY s.item_id, s.rank";
-    query::run(&ctx, listed, &mut printer).await?;
+    let policy = SqlPolicy::new(&PolicyArgs::default(), std::iter::empty())?;
+    query::run(&ctx, &policy, listed, &mut printer).await?;
     say(&segment::summary(&report))?;
 
     say("\n3. SQL: what are the 50 best users of each item interested in? (planted, not used in training)\n")?;
     say(INTERESTS)?;
-    query::run(&ctx, INTERESTS, &mut printer).await?;
+    query::run(&ctx, &policy, INTERESTS, &mut printer).await?;
     say(&next_steps(dir, &trained.solution.location.to_string()))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -26,6 +26,7 @@ mod segment_args;
 mod shorthand;
 mod show;
 mod sql;
+mod sql_policy;
 mod terminal_table;
 mod train;
 mod verify;

@@ -18,6 +18,7 @@ use crate::print::Printer;
 use crate::prompt_words::{SqlHelper, Words};
 use crate::query;
 use crate::shorthand::Shorthand;
+use crate::sql_policy::SqlPolicy;
 
 const WELCOME: &str =
     "item-affinity SQL: statements end with ';', Tab completes names, \\? lists shorthands, Ctrl-D leaves.
@@ -51,6 +52,7 @@ pub(crate) struct PromptSettings {
 /// Reads and runs statements until the end of input or `\q`; a statement that fails is reported, and the next is read.
 pub(crate) async fn run(
     ctx: &SessionContext,
+    policy: &SqlPolicy,
     values: &[(String, String)],
     printer: &mut Printer,
     settings: &PromptSettings,
@@ -98,7 +100,7 @@ pub(crate) async fn run(
         while interrupts.recv().now_or_never().is_some() {}
         let started = Instant::now();
         let outcome = tokio::select! {
-            outcome = async { query::run(ctx, &query::substitute(&statement, values)?, printer).await } => outcome,
+            outcome = async { query::run(ctx, policy, &query::substitute(&statement, values)?, printer).await } => outcome,
             _ = interrupts.recv() => { eprintln!("stopped"); continue; }
         };
         match outcome {

@@ -10,6 +10,7 @@ use item_affinity_storage::ErrorKind;
 
 use crate::exit::Failure;
 use crate::print::Printer;
+use crate::sql_policy::SqlPolicy;
 
 /// Bytes of a text at most: a longer one is data, which has its place in a file.
 const MOST_BYTES: usize = 1 << 20;
@@ -18,7 +19,12 @@ const MOST_BYTES: usize = 1 << 20;
 const MOST_UNIONS: usize = 1_000;
 
 /// Runs every statement of a text; rows of the last one are returned.
-pub(crate) async fn run(ctx: &SessionContext, text: &str, printer: &mut Printer) -> Result<u64, Failure> {
+pub(crate) async fn run(
+    ctx: &SessionContext,
+    policy: &SqlPolicy,
+    text: &str,
+    printer: &mut Printer,
+) -> Result<u64, Failure> {
     if text.len() > MOST_BYTES {
         return Err(Failure::new(
             ErrorKind::BadInput,
@@ -42,6 +48,7 @@ pub(crate) async fn run(ctx: &SessionContext, text: &str, printer: &mut Printer)
         refuse_long_union(&statement)?;
         let running = async {
             let plan = ctx.state().statement_to_plan(statement).await?;
+            policy.check(&plan)?;
             let result = ctx.execute_logical_plan(plan).await?.execute_stream().await?;
             printer.print(result).await
         };

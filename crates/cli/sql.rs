@@ -13,6 +13,7 @@ use crate::exit::Failure;
 use crate::print::Printer;
 use crate::prompt::{self, PromptSettings};
 use crate::query;
+use crate::sql_policy::SqlPolicy;
 
 pub(crate) async fn run(global: &Global, args: SqlArgs) -> Result<ExitCode, Failure> {
     let values = args
@@ -27,7 +28,9 @@ pub(crate) async fn run(global: &Global, args: SqlArgs) -> Result<ExitCode, Fail
     for path in &args.file {
         texts.push(std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?);
     }
-    let stores = Stores::from_env();
+    let named = values.iter().map(|(_, value)| value.as_str()).chain(args.solution_version.as_deref());
+    let policy = SqlPolicy::new(&args.policy, named)?;
+    let stores = Stores::from_env().within(policy.roots().clone());
     let settings = SessionSettings {
         memory_limit: args.memory_limit,
         target_partitions: global.threads.map(std::num::NonZeroUsize::get),
@@ -40,14 +43,14 @@ pub(crate) async fn run(global: &Global, args: SqlArgs) -> Result<ExitCode, Fail
     if texts.is_empty() {
         if std::io::stdin().is_terminal() {
             let settings = PromptSettings { quiet: global.quiet, history: args.history };
-            return prompt::run(&ctx, &values, &mut printer, &settings).await;
+            return prompt::run(&ctx, &policy, &values, &mut printer, &settings).await;
         }
         let mut text = String::new();
         std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
         texts.push(text);
     }
     for text in &texts {
-        query::run(&ctx, &query::substitute(text, &values)?, &mut printer).await?;
+        query::run(&ctx, &policy, &query::substitute(text, &values)?, &mut printer).await?;
     }
     Ok(ExitCode::SUCCESS)
 }

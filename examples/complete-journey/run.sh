@@ -41,7 +41,7 @@ echo "== train"
 "$ITEM_AFFINITY" train "${data[@]}" --solution "$folder/solution"
 
 echo "== segments for the 500 most bought products"
-"$ITEM_AFFINITY" sql --format csv --output "$folder/items.csv" -c "
+"$ITEM_AFFINITY" sql --root "$folder/data" --format csv --output "$folder/items.csv" -c "
     CREATE EXTERNAL TABLE transactions STORED AS PARQUET LOCATION '$folder/data/transactions.parquet';
     SELECT CAST(product_id AS VARCHAR) AS item_id FROM transactions
     GROUP BY product_id ORDER BY count(*) DESC, product_id LIMIT 500"

@@ -1,6 +1,6 @@
 //! B59 to B66 and B76 to B81: item lists, segment requests, SQL.
 
-use super::catalogue::{Case, Row, open, row};
+use super::catalogue::{Case, Row, row};
 use crate::common::{data, solution};
 
 pub(super) const ROWS: &[Row] = &[
@@ -184,11 +184,19 @@ pub(super) const ROWS: &[Row] = &[
             );
         }
     }),
-    open(
-        78,
-        "COPY, locations outside the roots, SET datafusion.*",
-        "the SQL sandbox (P30) is not built: such statements run",
-    ),
+    row(78, "COPY, locations outside the roots, SET datafusion.*", |case| {
+        case.environment.push(("ITEM_AFFINITY_ROOT", case.path("root")));
+        for query in [
+            "COPY (SELECT 1 AS a) TO '/etc/x' STORED AS PARQUET",
+            "EXPLAIN ANALYZE COPY (SELECT 1 AS a) TO '/etc/x' STORED AS PARQUET",
+            "CREATE EXTERNAL TABLE t STORED AS CSV LOCATION 'file:///etc/passwd'",
+            "SET datafusion.execution.batch_size = 1",
+            "SELECT * FROM item_affinity_segments('/etc/passwd')",
+        ] {
+            case.refuses(3, &["sql", "--solution-version", solution(), "-c", query], &["ERR_SQL_POLICY: "]);
+        }
+        case.refuses(3, &["sql", "-c", "SELECT * FROM '/etc/passwd'"], &["not found"]);
+    }),
     row(79, "10 MB of SQL, 10,000 parentheses or UNIONs, 5,000 ANDs", |case| {
         for (name, query) in [
             ("long.sql", format!("SELECT '{}'", "x".repeat(10 << 20))),

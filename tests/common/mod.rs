@@ -45,6 +45,8 @@ fn without_settings(mut command: Command) -> Command {
     }
     // No machine has credentials at this address, so that no test waits for a cloud.
     command.env("AWS_EC2_METADATA_DISABLED", "true");
+    // What SQL of the tests reads; what else it may not is the subject of `sql_policy.rs`.
+    command.env("ITEM_AFFINITY_ROOT", format!("{},{}", std::env::temp_dir().display(), env!("CARGO_MANIFEST_DIR")));
     command
 }
 

@@ -56,6 +56,16 @@ pub enum Error {
         /// What to write instead.
         cure: String,
     },
+    /// A location that SQL may not reach, or a change that it may not make.
+    #[error("ERR_SQL_POLICY: {reason}; file={file}; {cure}")]
+    Policy {
+        /// The rule.
+        reason: &'static str,
+        /// The location.
+        file: String,
+        /// What allows it.
+        cure: &'static str,
+    },
     /// Nothing to read at a location.
     #[error("ERR_NO_INPUT: {reason}; file={file}; {cure}")]
     NoInput {
@@ -295,6 +305,7 @@ impl Error {
             Self::Location { .. } => ErrorKind::Usage,
             Self::Parquet { fault: ParquetFault::DecodedBudget, .. } | Self::TooLarge { .. } => ErrorKind::Limit,
             Self::NoInput { .. }
+            | Self::Policy { .. }
             | Self::InputFile { .. }
             | Self::Parquet { .. }
             | Self::Credentials { .. }

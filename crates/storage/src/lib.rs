@@ -5,6 +5,7 @@
 //! | To | Use |
 //! | --- | --- |
 //! | name a file, a folder or a bucket | [`Location`], [`Stores`] |
+//! | say which of them may be reached | [`Roots`] |
 //! | find input | [`list_parquet`]: files pinned with size and ETag, sorted by path |
 //! | read input | [`open_parquet`]: footer checked before any reader sees it, decoder guarded, rows counted |
 //! | publish a version | [`Versions::begin`] or [`Versions::begin_alone`], [`Run::put`] or [`Run::writer`], [`Run::commit`] |
@@ -82,6 +83,7 @@ mod publish;
 mod read_small;
 mod registry;
 mod remote_file;
+mod roots;
 mod run;
 mod s3;
 mod schema_tree;
@@ -107,6 +109,7 @@ pub use pinned::check_unchanged;
 pub use preflight::{check_footer, preflight};
 pub use read_small::read_small;
 pub use registry::Stores;
+pub use roots::Roots;
 pub use run::Run;
 pub use store_error::from_object_store;
 pub use verify::Verified;

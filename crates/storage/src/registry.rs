@@ -10,6 +10,7 @@ use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use url::Url;
 
+use crate::roots::{Guarded, Roots};
 use crate::s3::{self, Settings};
 use crate::{Error, Location, Result};
 
@@ -22,6 +23,8 @@ struct Inner {
     network: bool,
     /// Instead of the environment.
     settings: Option<Settings>,
+    /// The only places that may be asked about; none: all.
+    roots: Option<Roots>,
 }
 
 impl Stores {
@@ -39,7 +42,7 @@ impl Stores {
     /// | `ITEM_AFFINITY_RETRY_TIMEOUT` | seconds after which a request is no longer retried, 180 when unset |
     #[must_use]
     pub fn from_env() -> Self {
-        Self(Arc::new(Inner { built: Mutex::default(), network: true, settings: None }))
+        Self(Arc::new(Inner { built: Mutex::default(), network: true, settings: None, roots: None }))
     }
 
     /// Sets the total time for which stores of this process retry a request, where `ITEM_AFFINITY_RETRY_TIMEOUT` does not
@@ -52,13 +55,20 @@ impl Stores {
     #[must_use]
     pub fn with_settings<N: Into<String>, V: Into<String>>(settings: impl IntoIterator<Item = (N, V)>) -> Self {
         let settings = settings.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
-        Self(Arc::new(Inner { built: Mutex::default(), network: true, settings: Some(settings) }))
+        Self(Arc::new(Inner { built: Mutex::default(), network: true, settings: Some(settings), roots: None }))
     }
 
     /// Local disk and one shared `memory://` store; nothing that needs a network.
     #[must_use]
     pub fn in_memory() -> Self {
-        Self(Arc::new(Inner { built: Mutex::default(), network: false, settings: None }))
+        Self(Arc::new(Inner { built: Mutex::default(), network: false, settings: None, roots: None }))
+    }
+
+    /// The same stores, newly built, for these places alone.
+    #[must_use]
+    pub fn within(&self, roots: Roots) -> Self {
+        let (network, settings) = (self.0.network, self.0.settings.clone());
+        Self(Arc::new(Inner { built: Mutex::default(), network, settings, roots: Some(roots) }))
     }
 
     /// Uses `store` for a scheme and bucket from now on.
@@ -71,8 +81,12 @@ impl Stores {
     /// The store of a location.
     ///
     /// # Errors
-    /// When the environment does not describe a usable store.
+    /// When the environment does not describe a usable store; [`Error::Policy`] outside the places of
+    /// [`within`](Self::within).
     pub fn store(&self, location: &Location) -> Result<Arc<dyn ObjectStore>> {
+        if let Some(roots) = &self.0.roots {
+            roots.check(location)?;
+        }
         self.store_for_url(location.url())
     }
 
@@ -95,6 +109,12 @@ impl Stores {
                     cure: "give a local path, file:///path or s3://bucket/path".to_owned(),
                 });
             }
+        };
+        let store = match &self.0.roots {
+            Some(roots) => {
+                Arc::new(Guarded { store, base: Location::parse(&format!("{key}/"))?, roots: roots.clone() })
+            }
+            None => store,
         };
         Ok(Arc::clone(self.built().entry(key).or_insert(store)))
     }

@@ -6,6 +6,7 @@ use std::io;
 use url::{Position, Url};
 
 use crate::location::printable;
+use crate::roots::Refused;
 use crate::{Error, ParquetFault};
 
 /// Why no credentials could be had; travels through `object_store` as a source.
@@ -43,6 +44,9 @@ fn in_our_words(operation: &'static str, file: &str, error: &object_store::Error
     let file = file.to_owned();
     if let Some(missing) = find::<NoCredentials>(error) {
         return Error::Credentials { reason: missing.0.clone(), file };
+    }
+    if let Some(refused) = find::<Refused>(error) {
+        return refused.clone().into();
     }
     let io = find::<io::Error>(error).and_then(|e| e.raw_os_error()).map(io::Error::from_raw_os_error);
     if let Some(io) = io {
@@ -149,6 +153,7 @@ pub(crate) fn is_final(error: &object_store::Error) -> bool {
             | E::InvalidPath { .. }
             | E::NotFound { .. }
     ) || find::<NoCredentials>(error).is_some()
+        || find::<Refused>(error).is_some()
 }
 
 fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
