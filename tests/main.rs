@@ -22,6 +22,7 @@ mod kills;
 mod layouts;
 mod limits;
 mod maintenance;
+mod min_segment_users;
 mod output_table;
 mod personalize;
 mod pipeline;

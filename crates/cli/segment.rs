@@ -1,5 +1,6 @@
 //! `segment`: item list in, committed segments out.
 
+use std::num::NonZeroU64;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -59,6 +60,7 @@ pub(crate) async fn run(global: &Global, args: SegmentArgs) -> Result<ExitCode, 
         .max_items(args.max_items.get())
         .seen(args.seen.into())
         .min_score(args.min_score)
+        .min_segment_users(args.min_segment_users.map_or(0, NonZeroU64::get))
         .reasons(args.reasons.map(usize::try_from).transpose().map_err(Failure::usage)?)
         .output(&args.output)
         .format(format)
@@ -83,7 +85,7 @@ pub(crate) async fn run(global: &Global, args: SegmentArgs) -> Result<ExitCode, 
             eprintln!("warning: {} more items without a segment", report.item_errors.len() - SHOWN_ERRORS);
         }
     }
-    if report.error > 0 && args.fail_on_item_error {
+    if report.error + report.suppressed > 0 && args.fail_on_item_error {
         return Ok(ExitCode::from(ITEM_ERRORS));
     }
     Ok(ExitCode::SUCCESS)
@@ -101,8 +103,12 @@ pub(crate) fn summary(report: &SegmentReport) -> String {
         (Some(asked), Some(unknown)) => format!("\nusers: asked={asked} unknown={unknown}"),
         _ => String::new(),
     };
+    let suppressed = match report.suppressed {
+        0 => String::new(),
+        suppressed => format!(" suppressed={suppressed}"),
+    };
     format!(
-        "{done} version {} of {}: {} rows{reasons} from {}\nitems: asked={} ok={} empty={} error={}{users}{files}",
+        "{done} version {} of {}: {} rows{reasons} from {}\nitems: asked={} ok={} empty={} error={}{suppressed}{users}{files}",
         report.version,
         report.output,
         grouped(report.rows),

@@ -1,6 +1,6 @@
 //! The arguments of `segment`.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 
 use clap::{Args, ValueEnum};
 
@@ -33,6 +33,9 @@ pub(crate) struct SegmentArgs {
     /// Leaves out users whose probability is lower, 0 to 1.
     #[arg(long, value_name = "PROBABILITY", default_value_t = 0.0)]
     pub(crate) min_score: f32,
+    /// Withholds segments of fewer users; their items get the error record SUPPRESSED_MIN_K. 100 is advised for exports.
+    #[arg(long, value_name = "N")]
+    pub(crate) min_segment_users: Option<NonZeroU64>,
     /// Only the users of this data set with user_id, Parquet unless there is a schema, may be in a segment; taken before the best are.
     #[arg(long, value_name = "LOCATION")]
     pub(crate) users: Option<String>,

@@ -17,7 +17,8 @@ use crate::segment_requests::FILTER_VALUE;
 pub struct ItemErrorRecord {
     /// The item, where the request could be read so far.
     pub item_id: Option<String>,
-    /// A stable name: `ITEM_NOT_IN_MODEL`, `ITEM_ID_MISSING`, `ITEM_LINE_INVALID`, `FILTER_VALUE`.
+    /// A stable name: `ITEM_NOT_IN_MODEL`, `ITEM_ID_MISSING`, `ITEM_LINE_INVALID`, `FILTER_VALUE`,
+    /// `SUPPRESSED_MIN_K`.
     pub code: String,
     /// What is wrong and what to do.
     pub message: String,
@@ -32,6 +33,11 @@ impl ItemErrorRecord {
         Self { item_id: Some(item_id.to_owned()), code: FILTER_VALUE.to_owned(), message: format!("{message}{place}") }
     }
 
+    /// It does not say how many users there are: that is what shall not be known.
+    pub(crate) fn suppressed(item_id: &str, least_users: u64) -> Self {
+        Self { item_id: Some(item_id.to_owned()), code: SUPPRESSED.to_owned(), message: suppressed(least_users) }
+    }
+
     pub(crate) fn not_in_model(item_id: &str) -> Self {
         Self {
             item_id: Some(item_id.to_owned()),
@@ -40,6 +46,14 @@ impl ItemErrorRecord {
                 .to_owned(),
         }
     }
+}
+
+/// The code of a record for an item whose segment is withheld.
+const SUPPRESSED: &str = "SUPPRESSED_MIN_K";
+
+/// Why a segment is withheld.
+pub(crate) fn suppressed(least_users: u64) -> String {
+    format!("the segment has fewer users than --min-segment-users {least_users}")
 }
 
 /// The records as a Parquet file: `item_id, code, message`.

@@ -32,6 +32,8 @@ pub(crate) struct JsonLines<'a> {
     /// By group and item.
     asked: BTreeMap<(usize, String), Vec<&'a Asked<'a>>>,
     errors: Vec<(&'a Asked<'a>, &'a str)>,
+    /// The error of lines without users, where that means that there are too few.
+    too_few: Option<String>,
     group: usize,
     item: Option<String>,
     users: Vec<String>,
@@ -40,7 +42,7 @@ pub(crate) struct JsonLines<'a> {
 }
 
 impl<'a> JsonLines<'a> {
-    pub(crate) fn new(requests: &'a Requests<'a>, files: usize, users_key: UsersKey) -> Self {
+    pub(crate) fn new(requests: &'a Requests<'a>, files: usize, users_key: UsersKey, too_few: Option<String>) -> Self {
         let mut asked = BTreeMap::<(usize, String), Vec<&Asked<'_>>>::new();
         for one in &requests.asked {
             if let Ok((group, item)) = &one.request {
@@ -48,7 +50,16 @@ impl<'a> JsonLines<'a> {
             }
         }
         let errors = requests.errors().map(|(asked, record)| (asked, record.message.as_str())).collect();
-        Self { users_key, asked, errors, group: 0, item: None, users: Vec::new(), texts: vec![Vec::new(); files] }
+        Self {
+            users_key,
+            asked,
+            errors,
+            too_few,
+            group: 0,
+            item: None,
+            users: Vec::new(),
+            texts: vec![Vec::new(); files],
+        }
     }
 
     /// Rows that follow are of this group.
@@ -90,7 +101,8 @@ impl<'a> JsonLines<'a> {
     pub(crate) fn finish(&mut self) -> Result<()> {
         self.end_item()?;
         for asked in std::mem::take(&mut self.asked).into_values().flatten() {
-            self.line(asked, &[], None)?;
+            let too_few = self.too_few.clone();
+            self.line(asked, &[], too_few.as_deref())?;
         }
         for (asked, error) in std::mem::take(&mut self.errors) {
             self.line(asked, &[], Some(error))?;

@@ -33,6 +33,7 @@ mod item_errors;
 mod job_users;
 mod json_lines;
 mod parquet_output;
+mod segment_floor;
 mod segment_job;
 mod segment_key;
 mod segment_output;

@@ -43,6 +43,8 @@ pub struct BatchSegmentJob {
     max_items: usize,
     pub(crate) seen: Seen,
     pub(crate) min_score: f32,
+    /// Users of a segment at least.
+    pub(crate) least_users: u64,
     pub(crate) reasons: Option<usize>,
     pub(crate) users: Option<String>,
     pub(crate) users_schema: Option<Arc<DatasetSchema>>,
@@ -98,6 +100,7 @@ impl BatchSegmentJob {
             max_items: DEFAULT_MAX_ITEMS,
             seen: Seen::Include,
             min_score: 0.0,
+            least_users: 0,
             reasons: None,
             users: None,
             users_schema: None,
@@ -141,6 +144,16 @@ impl BatchSegmentJob {
     #[must_use]
     pub fn min_score(mut self, score: f32) -> Self {
         self.min_score = score;
+        self
+    }
+
+    /// Writes no segment of fewer users: its items get the record `SUPPRESSED_MIN_K`, in which no number of users stands.
+    ///
+    /// Small segments tell of single people. It is a floor in the style of k-anonymity, not anonymity; 0 and 1 keep
+    /// nothing back.
+    #[must_use]
+    pub fn min_segment_users(mut self, users: u64) -> Self {
+        self.least_users = users;
         self
     }
 

@@ -51,6 +51,7 @@ impl BatchSegmentJob {
         // Jobs without reasons or users keep the key that they had before there were any.
         parts.extend(self.reasons.map(|reasons| format!("reasons {reasons}")));
         parts.extend(users.map(|users| format!("users {}", users.key(self.users_filter.as_deref()))));
+        parts.extend((self.least_users > 1).then(|| format!("min users {}", self.least_users)));
         parts.extend(self.filter_key().map(|filter| format!("filter {filter}")));
         sha256_hex(parts.join("\n").as_bytes())
     }

@@ -5,6 +5,7 @@ use item_affinity_solution::SolutionVersion;
 use item_affinity_storage::{FileWriter, Run};
 
 use crate::error::Result;
+use crate::item_errors::suppressed;
 use crate::json_lines::JsonLines;
 use crate::parquet_output::ParquetOutput;
 use crate::segment_job::{BatchSegmentJob, OutputFormat};
@@ -35,7 +36,9 @@ impl<'a> Output<'a> {
                 for file in &job.items {
                     files.push(run.writer(&out_name(&file.name)).await?);
                 }
-                Self::JsonLines { lines: Box::new(JsonLines::new(requests, job.items.len(), *users_key)), files }
+                let too_few = (job.least_users > 1).then(|| suppressed(job.least_users));
+                let lines = JsonLines::new(requests, job.items.len(), *users_key, too_few);
+                Self::JsonLines { lines: Box::new(lines), files }
             }
         })
     }

@@ -23,8 +23,10 @@ pub struct SegmentReport {
     pub ok: u64,
     /// Entries whose segment has no user.
     pub empty: u64,
-    /// Entries with an error record.
+    /// Entries with an error record, those with a withheld segment aside.
     pub error: u64,
+    /// Entries whose segment is withheld for having too few users; they have a record, too.
+    pub suppressed: u64,
     /// Rows written.
     pub rows: u64,
     /// Rows of reasons written; 0 when none were asked for.
@@ -52,6 +54,7 @@ impl SegmentReport {
             ok: 0,
             empty: 0,
             error: 0,
+            suppressed: 0,
             rows: 0,
             reasons: 0,
             users_asked: None,
@@ -72,6 +75,7 @@ impl SegmentReport {
             ok: count("ok"),
             empty: count("empty"),
             error: count("error"),
+            suppressed: count("suppressed"),
             rows: count("rows"),
             reasons: count("reasons"),
             users_asked: done.body.counts.get("users_asked").copied(),

@@ -15,8 +15,9 @@ use item_affinity_storage::{CommitBody, Run, SolutionPin};
 use crate::error::{Error, Result};
 use crate::explained_rows::ExplainedRows;
 use crate::filter_expression::{FilterExpression, MOST_FIELDS};
-use crate::item_errors;
+use crate::item_errors::{self, ItemErrorRecord};
 use crate::job_users::{JobUsers, UsersCondition};
+use crate::segment_floor::SegmentFloor;
 use crate::segment_job::{BatchSegmentJob, OutputFormat};
 use crate::segment_output::Output;
 use crate::segment_report::SegmentReport;
@@ -113,20 +114,26 @@ impl BatchSegmentJob {
         if let Some(users) = users {
             users.unchanged(&self.stores).await?;
         }
-        let item_errors = requests.errors().map(|(_, record)| record.clone()).collect::<Vec<_>>();
+        let mut item_errors = requests.errors().map(|(_, record)| record.clone()).collect::<Vec<_>>();
+        let unreadable = item_errors.len() as u64;
+        let mut report = SegmentReport::of(version);
+        for (group, item) in requests.asked.iter().filter_map(|asked| asked.request.as_ref().ok()) {
+            match written.by_item.contains_key(&(*group, (*item).to_owned())) {
+                true => report.ok += 1,
+                // An empty segment has too few users as well, and saying so would be a number of users.
+                false if self.least_users > 1 => {
+                    report.suppressed += 1;
+                    item_errors.push(ItemErrorRecord::suppressed(item, self.least_users));
+                }
+                false => report.empty += 1,
+            }
+        }
         if !item_errors.is_empty() {
             let records = item_errors::to_parquet(&item_errors)?;
             run.put_internal("errors.parquet", records, Some(item_errors.len() as u64)).await?;
         }
-        let mut report = SegmentReport::of(version);
         report.asked = requests.asked.len() as u64;
-        report.error = item_errors.len() as u64;
-        for (group, item) in requests.asked.iter().filter_map(|asked| asked.request.as_ref().ok()) {
-            match written.by_item.contains_key(&(*group, (*item).to_owned())) {
-                true => report.ok += 1,
-                false => report.empty += 1,
-            }
-        }
+        report.error = unreadable;
         report.rows = written.by_item.values().sum();
         report.reasons = written.reasons;
         report.users_asked = candidates.map(|users| users.asked);
@@ -150,6 +157,10 @@ impl BatchSegmentJob {
         let mut details = serde_json::json!({ "num_results": self.num_results, "as_of": version.model.as_of });
         if let Some(reasons) = self.reasons {
             details["reasons"] = reasons.into();
+        }
+        if self.least_users > 1 {
+            counts.push(("suppressed", report.suppressed));
+            details["min_segment_users"] = self.least_users.into();
         }
         let reference = version.reference();
         let body = CommitBody {
@@ -207,17 +218,20 @@ impl BatchSegmentJob {
         written: &mut Written,
     ) -> Result<()> {
         let Outputs { segments: output, explained } = outputs;
+        let mut floor = SegmentFloor::new(self.least_users);
         while let Some(batch) = rows.next().await.transpose()? {
             // The caller ends it while it waits; a stream that never waits is ended here.
             if self.cancellation.is_cancelled() {
                 return Err(Error::Cancelled);
             }
-            match explained.as_mut() {
-                None => self.write_segments(group, &batch, output, written).await?,
-                Some(explained) => {
-                    explained.push(&batch).await?;
-                    while let Some(segments) = explained.next_segments() {
-                        self.write_segments(group, &segments, output, written).await?;
+            for batch in floor.pass(batch) {
+                match explained.as_mut() {
+                    None => self.write_segments(group, &batch, output, written).await?,
+                    Some(explained) => {
+                        explained.push(&batch).await?;
+                        while let Some(segments) = explained.next_segments() {
+                            self.write_segments(group, &segments, output, written).await?;
+                        }
                     }
                 }
             }
