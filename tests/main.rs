@@ -17,6 +17,7 @@ mod evaluate;
 mod examples;
 mod exit_codes;
 mod faults;
+mod forget;
 mod job_files;
 mod kills;
 mod layouts;

@@ -11,7 +11,9 @@ use item_affinity_model::ItemAffinity;
 use tokio_util::sync::CancellationToken;
 
 use crate::commit_args::{CommitArgs, parse_duration};
+use crate::demo::DemoArgs;
 use crate::evaluate::EvaluateArgs;
+use crate::forget::ForgetArgs;
 use crate::gc::GcArgs;
 use crate::run::RunArgs;
 use crate::segment_args::SegmentArgs;
@@ -91,6 +93,8 @@ pub(crate) enum Command {
     Verify(VerifyArgs),
     /// Lists what no version needs: files of runs that never committed, versions over the retention. --delete removes it.
     Gc(GcArgs),
+    /// Takes users out of a solution and of outputs, in every kept version, and says how much went.
+    Forget(ForgetArgs),
     /// Prints a completion script for a shell.
     Completions {
         /// The shell.
@@ -101,15 +105,9 @@ pub(crate) enum Command {
 impl Command {
     /// Whether it has something to bring to its end, such as a commit or the removal of its files, when a signal stops it.
     pub(crate) fn leaves_order(&self) -> bool {
-        matches!(self, Self::Train(_) | Self::Refresh(_) | Self::Segment(_) | Self::Evaluate(_) | Self::Run(_))
+        use Command::{Evaluate, Forget, Refresh, Run, Segment, Train};
+        matches!(self, Train(_) | Refresh(_) | Segment(_) | Evaluate(_) | Forget(_) | Run(_))
     }
-}
-
-#[derive(Args)]
-pub(crate) struct DemoArgs {
-    /// Folder for the demo's files; made when it is missing.
-    #[arg(long, default_value = "item-affinity-demo")]
-    pub(crate) dir: PathBuf,
 }
 
 /// Where interactions are, and how they are read.

@@ -1,17 +1,18 @@
 //! `demo`: the whole path on a built-in data set, offline and without arguments.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context;
+use clap::Args;
 use item_affinity_datafusion::{SessionSettings, session};
 use item_affinity_job::{BatchSegmentJob, ItemList, Observer};
 use item_affinity_model::ItemAffinity;
 use item_affinity_solution::{Dataset, TrainingJob};
 use item_affinity_storage::Stores;
 
-use crate::args::{DemoArgs, Global, ResultFormat};
+use crate::args::{Global, ResultFormat};
 use crate::exit::Failure;
 use crate::print::{Printer, say};
 use crate::progress::Progress;
@@ -37,6 +38,13 @@ JOIN items AS i ON i.item_id = s.item_id
 GROUP BY i.title, u.interest
 HAVING count(*) > 2
 ORDER BY i.title, users DESC";
+
+#[derive(Args)]
+pub(crate) struct DemoArgs {
+    /// Folder for the demo's files; made when it is missing.
+    #[arg(long, default_value = "item-affinity-demo")]
+    pub(crate) dir: PathBuf,
+}
 
 pub(crate) async fn run(global: &Global, args: DemoArgs) -> Result<ExitCode, Failure> {
     let dir = args.dir.as_path();

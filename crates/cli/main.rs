@@ -11,6 +11,7 @@ mod demo;
 mod evaluate;
 mod evaluation_text;
 mod exit;
+mod forget;
 mod gc;
 mod job_file;
 mod placeholders;
@@ -99,6 +100,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Run(args) => run::run(&global, args).await,
         Command::Verify(args) => verify::run(args).await,
         Command::Gc(args) => gc::run(args).await,
+        Command::Forget(args) => forget::run(&global, args).await,
         Command::Completions { shell } => {
             use clap::CommandFactory;
             clap_complete::generate(shell, &mut Arguments::command(), "item-affinity", &mut std::io::stdout());

@@ -70,6 +70,7 @@ mod solution_cache;
 mod top_k_users;
 mod top_k_users_exec;
 mod user_ids;
+mod user_list;
 mod user_states;
 mod user_states_exec;
 mod users_argument;
@@ -95,6 +96,7 @@ pub use segments_final_exec::SegmentsFinalExec;
 pub use segments_plan::{SegmentsPlan, SegmentsRequest, segments_dataframe};
 pub use session::{SessionSettings, session};
 pub use top_k_users_exec::{SegmentQuery, TopKUsersPerItemExec};
+pub use user_list::read_user_ids;
 
 /// Adds the functions and options to a session; solution versions are reached with what the environment says.
 pub fn register(ctx: &SessionContext) {

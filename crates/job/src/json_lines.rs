@@ -112,21 +112,30 @@ impl<'a> JsonLines<'a> {
 
     fn line(&mut self, asked: &Asked<'_>, users: &[String], error: Option<&str>) -> Result<()> {
         let Some(text) = self.texts.get_mut(asked.file) else { return Ok(()) };
-        let input = input_of(asked.entry);
-        match self.users_key {
-            UsersKey::UsersList => {
-                let line = Produced { input, output: UsersList { users }, error };
-                line.serialize(&mut Serializer::with_formatter(&mut *text, Spaced)).map_err(io::Error::from)?;
-            }
-            UsersKey::RecommendedUsers => {
-                let line = Documented { input, output: RecommendedUsers { users }, error };
-                line.serialize(&mut Serializer::with_formatter(&mut *text, CompactFormatter))
-                    .map_err(io::Error::from)?;
-            }
-        }
-        text.push(b'\n');
-        Ok(())
+        write_line(text, self.users_key, input_of(asked.entry), users, error)
     }
+}
+
+/// Adds one line with its end.
+pub(crate) fn write_line(
+    text: &mut Vec<u8>,
+    users_key: UsersKey,
+    input: Value,
+    users: &[String],
+    error: Option<&str>,
+) -> Result<()> {
+    match users_key {
+        UsersKey::UsersList => {
+            let line = Produced { input, output: UsersList { users }, error };
+            line.serialize(&mut Serializer::with_formatter(&mut *text, Spaced)).map_err(io::Error::from)?;
+        }
+        UsersKey::RecommendedUsers => {
+            let line = Documented { input, output: RecommendedUsers { users }, error };
+            line.serialize(&mut Serializer::with_formatter(&mut *text, CompactFormatter)).map_err(io::Error::from)?;
+        }
+    }
+    text.push(b'\n');
+    Ok(())
 }
 
 #[derive(Serialize)]

@@ -16,7 +16,7 @@
 //! ```
 //!
 //! Each job takes a cancellation token and an observer, returns a typed report, commits all or nothing, and is safe to
-//! run again. Invariant: `asked = ok + empty + error`. Nothing here knows of a terminal.
+//! run again. Invariant: `asked = ok + empty + error + suppressed`. Nothing here knows of a terminal.
 
 mod error;
 mod explained_rows;
@@ -29,6 +29,8 @@ mod filter_predicate;
 mod filter_tests;
 mod filter_tokens;
 mod filter_values;
+mod forget;
+mod forget_segments;
 mod item_errors;
 mod job_users;
 mod json_lines;
@@ -46,6 +48,8 @@ pub use error::{Error, Result};
 pub use filter_error::FilterError;
 pub use filter_expression::FilterExpression;
 pub use filter_values::BoundFilter;
+pub use forget::{ForgetJob, ForgetReport};
+pub use item_affinity_datafusion::read_user_ids;
 pub use item_affinity_datafusion::{ItemEntry, ItemError, ItemFile, ItemList, SEGMENT_SCHEMA, Seen, SessionSettings};
 pub use item_affinity_solution::{
     Changes, EvaluationJob, EvaluationReport, Observer, RefreshJob, RefreshReport, Silent, Stage, TrainingJob,

@@ -33,6 +33,20 @@ pub(crate) static REASON_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
 /// The columns of the reasons among those of the explained segments.
 pub(crate) const REASON_COLUMNS: [usize; 6] = [0, 1, 2, 4, 5, 6];
 
+/// What a file says about where its rows come from. Nothing here may change from run to run: run ids and times are in
+/// the commit.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Facts {
+    pub(crate) solution_version: u64,
+    pub(crate) as_of: i64,
+}
+
+impl Facts {
+    pub(crate) fn of(version: &SolutionVersion) -> Self {
+        Self { solution_version: version.reference().version.unwrap_or_default(), as_of: version.model.as_of }
+    }
+}
+
 /// Writes rows in the order they arrive, which the file says, with statistics and page index, so that readers skip to
 /// the items they want.
 pub(crate) struct ParquetOutput {
@@ -42,28 +56,21 @@ pub(crate) struct ParquetOutput {
 
 impl ParquetOutput {
     /// Segments come in the order `(item_id, rank)`.
-    pub(crate) async fn segments(run: &Run, version: &SolutionVersion) -> Result<Self> {
-        Self::create(run, SEGMENTS, &SEGMENT_SCHEMA, &[0, 1], version).await
+    pub(crate) async fn segments(run: &Run, facts: Facts) -> Result<Self> {
+        Self::create(run, SEGMENTS, &SEGMENT_SCHEMA, &[0, 1], facts).await
     }
 
     /// Reasons come in the order `(item_id, rank, reason_rank)`.
-    pub(crate) async fn reasons(run: &Run, version: &SolutionVersion) -> Result<Self> {
-        Self::create(run, REASONS, &REASON_SCHEMA, &[0, 1, 3], version).await
+    pub(crate) async fn reasons(run: &Run, facts: Facts) -> Result<Self> {
+        Self::create(run, REASONS, &REASON_SCHEMA, &[0, 1, 3], facts).await
     }
 
-    async fn create(
-        run: &Run,
-        name: &str,
-        schema: &SchemaRef,
-        order: &[i32],
-        version: &SolutionVersion,
-    ) -> Result<Self> {
+    async fn create(run: &Run, name: &str, schema: &SchemaRef, order: &[i32], facts: Facts) -> Result<Self> {
         let file = run.writer(name).await?;
         let sorted = order.iter().map(|at| SortingColumn { column_idx: *at, descending: false, nulls_first: false });
-        // Nothing here may change from run to run: run ids and times are in the commit.
         let facts = [
-            ("item_affinity.solution_version", version.reference().version.unwrap_or_default().to_string()),
-            ("item_affinity.as_of", version.model.as_of.to_string()),
+            ("item_affinity.solution_version", facts.solution_version.to_string()),
+            ("item_affinity.as_of", facts.as_of.to_string()),
         ];
         let properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))

@@ -7,7 +7,7 @@ use item_affinity_storage::{FileWriter, Run};
 use crate::error::Result;
 use crate::item_errors::suppressed;
 use crate::json_lines::JsonLines;
-use crate::parquet_output::ParquetOutput;
+use crate::parquet_output::{Facts, ParquetOutput};
 use crate::segment_job::{BatchSegmentJob, OutputFormat};
 use crate::segment_requests::Requests;
 
@@ -30,7 +30,7 @@ impl<'a> Output<'a> {
         run: &Run,
     ) -> Result<Self> {
         Ok(match &job.format {
-            OutputFormat::Parquet => Self::Parquet(Box::new(ParquetOutput::segments(run, version).await?)),
+            OutputFormat::Parquet => Self::Parquet(Box::new(ParquetOutput::segments(run, Facts::of(version)).await?)),
             OutputFormat::JsonLines { users_key } => {
                 let mut files = Vec::with_capacity(job.items.len());
                 for file in &job.items {

@@ -108,6 +108,16 @@ pub enum Error {
         solution: String,
     },
 
+    /// Every user of a version shall be forgotten.
+    #[error(
+        "ERR_NOBODY_LEFT: all users of the version are named, and a version without users cannot be; file={solution}; \
+         remove the whole solution instead"
+    )]
+    NobodyLeft {
+        /// The version.
+        solution: String,
+    },
+
     /// Training gave numbers that no version may hold.
     #[error(
         "ERR_NOT_FINITE: {what} has values that are not finite numbers; raise regularization, or lower the event weights"
@@ -157,7 +167,9 @@ impl Error {
             Self::Model(error) => model_kind(error),
             Self::Reference { .. } | Self::NoSolutionLocation | Self::OutputInInput { .. } => ErrorKind::Usage,
             Self::Damaged { .. } | Self::Format { .. } | Self::NotFinite { .. } => ErrorKind::BadInput,
-            Self::UserAttributes { .. } | Self::Older { .. } | Self::NoKnownItem { .. } => ErrorKind::BadInput,
+            Self::UserAttributes { .. } | Self::Older { .. } | Self::NoKnownItem { .. } | Self::NobodyLeft { .. } => {
+                ErrorKind::BadInput
+            }
             Self::Threads { .. } => ErrorKind::Limit,
             // The same command may pass later. A caller that was signalled asks `is_cancelled` first.
             Self::Cancelled => ErrorKind::Storage,

@@ -35,6 +35,15 @@ impl Versions {
         }
     }
 
+    /// Removes what has such a fixed name; it is no error when it is gone already.
+    ///
+    /// # Errors
+    /// When the name leaves the location; what the store answered.
+    pub async fn remove_copy(&self, name: &str) -> Result<()> {
+        self.folder.target(name)?;
+        self.folder.delete(name).await
+    }
+
     /// Whether a marker is there.
     ///
     /// # Errors

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use crate::commit::{OURS, commit_name};
 use crate::folder::Object;
 use crate::run::random_id;
-use crate::{Artifact, Commit, Error, Result, Versions};
+use crate::{Artifact, Commit, Error, Result, Run, Versions};
 
 /// A younger run without a commit may still be at work.
 const LEAST_AGE: Duration = Duration::from_secs(24 * 3600);
@@ -94,12 +94,30 @@ impl Versions {
     /// all be read; what the store answered. Nothing was removed then.
     pub async fn collect(&self, retention: &Retention, delete: bool) -> Result<Collection> {
         self.check(retention)?;
+        self.collect_beside(None, retention, delete).await
+    }
+
+    /// Removes all versions before the newest `keep_versions`, and the files of all other runs without a commit, whatever
+    /// their age: `run` is the only one at work here, since it was begun by [`begin_alone`](Self::begin_alone) and holds
+    /// its lease. A run that was thought dead and wakes up finds its files gone, and does not commit.
+    ///
+    /// # Errors
+    /// As [`collect`](Self::collect).
+    pub async fn collect_alone(&self, run: &Run, keep_versions: u64) -> Result<Collection> {
+        let retention =
+            Retention { older_than: Duration::ZERO, keep_versions: Some(keep_versions.max(1)), ..Retention::default() };
+        self.collect_beside(Some(run), &retention, true).await
+    }
+
+    async fn collect_beside(&self, run: Option<&Run>, retention: &Retention, delete: bool) -> Result<Collection> {
         if let Some(example) = self.folder.foreign(OURS).await? {
             return Err(Error::OutputNotEmpty { file: self.location().to_string(), example });
         }
         // Files first, commits after: see above.
         let mut objects = self.folder.objects(self.data_root()).await?;
         objects.extend(self.folder.objects(OURS).await?);
+        let own = run.map(|run| run.run_id.as_str());
+        objects.retain(|object| own.is_none() || run_of(self.artifact, &object.name) != own);
         let mut commits = Vec::new();
         for number in self.numbers().await? {
             commits.push(self.read(number).await?);

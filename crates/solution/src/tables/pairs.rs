@@ -54,6 +54,16 @@ impl PairTable {
         Self { log_odds: log_odds.transpose(), weights: weights.transpose() }
     }
 
+    /// Takes items × users.
+    pub(crate) fn by_item(log_odds: Csr, weights: Csr) -> Self {
+        debug_assert_eq!(log_odds.indices(), weights.indices());
+        Self { log_odds, weights }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.log_odds.nnz()
+    }
+
     /// How many users each item has had.
     pub(crate) fn users_by_item(&self) -> impl Iterator<Item = usize> {
         self.log_odds.indptr().windows(2).map(|bounds| bounds[1] - bounds[0])
