@@ -13,6 +13,7 @@
 mod bad_input;
 mod cli;
 mod common;
+mod encryption;
 mod evaluate;
 mod examples;
 mod exit_codes;

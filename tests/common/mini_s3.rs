@@ -12,6 +12,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use item_affinity_storage::Stores;
 
+/// Asks for encryption, and says that it was done.
+pub(crate) const ENCRYPTION: &str = "x-amz-server-side-encryption";
+
 /// What goes wrong with one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Fault {
@@ -29,6 +32,8 @@ pub(crate) enum Fault {
     CutBody,
     /// The answer with another ETag.
     OtherEtag,
+    /// The work, and an answer that does not say that it was encrypted.
+    NotEncrypted,
     /// The work without its conditions.
     NoConditions,
     /// A listing with each object twice, and from the last to the first.
@@ -228,6 +233,11 @@ fn serve(state: &Arc<State>, stream: TcpStream) {
         }
         let apply = || {
             let mut answer = answer(&mut state.kept.lock().unwrap(), &asked);
+            if let Some(encryption) = asked.headers.get(ENCRYPTION)
+                && fault != Fault::NotEncrypted
+            {
+                answer = answer.with(ENCRYPTION, encryption.clone());
+            }
             match fault {
                 Fault::OtherEtag => {
                     let etags = answer.headers.iter_mut().filter(|(name, _)| *name == "ETag");
@@ -240,7 +250,7 @@ fn serve(state: &Arc<State>, stream: TcpStream) {
         };
         let head_only = asked.method == "HEAD";
         let sent = match fault {
-            Fault::None | Fault::OtherEtag | Fault::NoConditions | Fault::OddList => {
+            Fault::None | Fault::OtherEtag | Fault::NotEncrypted | Fault::NoConditions | Fault::OddList => {
                 out.write_all(&apply().bytes(head_only))
             }
             Fault::Status(status, code) => out.write_all(&Answer::error(status, code).bytes(head_only)),

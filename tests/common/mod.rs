@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 
 use tempfile::TempDir;
 
-pub(crate) use mini_s3::{Asked, Fault, Kept, MiniS3};
+pub(crate) use mini_s3::{Asked, ENCRYPTION, Fault, Kept, MiniS3};
 pub(crate) use s3::S3Server;
 pub(crate) use small_data::{fewer_interactions, fingerprint, small_interactions};
 

@@ -31,7 +31,7 @@ pub(crate) enum Put {
     Refused(Error),
     /// The bytes may be there or not, or may come later.
     Unclear(Error),
-    /// The name is there, but the disk did not confirm it.
+    /// The name is there, but the disk did not confirm it, or the store did not encrypt it.
     NotDurable(Error),
 }
 

@@ -8,7 +8,7 @@ use object_store::path::Path;
 use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 
 use crate::durable::{Disk, Put};
-use crate::store_error::{is_final, store_error};
+use crate::store_error::{is_final, is_not_encrypted, store_error};
 use crate::{Error, Location, Result, Stores};
 
 /// How often a removal is tried when the connection breaks.
@@ -175,6 +175,7 @@ impl Folder {
         match self.store.put_opts(&path, PutPayload::from_bytes(bytes), PutMode::Create.into()).await {
             Ok(_) => Put::Created,
             Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Put::Exists,
+            Err(error) if is_not_encrypted(&error) => Put::NotDurable(self.failed("PUT", name, error)),
             Err(error) if is_final(&error) => Put::Refused(self.failed("PUT", name, error)),
             Err(error) => Put::Unclear(self.failed("PUT", name, error)),
         }

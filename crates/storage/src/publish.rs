@@ -141,7 +141,10 @@ impl Attempt<'_> {
             tries += 1;
             match self.run.versions.folder.create(&name, self.bytes.clone()).await {
                 Put::Created => return Ok(Found::Ours),
-                Put::NotDurable(error) => return Err(self.unknown("the disk did not confirm it", Some(error))),
+                Put::NotDurable(error) => {
+                    let reason = format!("it is there, but not as asked for: {error}");
+                    return Err(self.unknown(&reason, Some(error)));
+                }
                 Put::Refused(error) if doubt.is_none() => return Err(error),
                 Put::Refused(error) | Put::Unclear(error) => doubt = Some(error),
                 Put::Exists => {}

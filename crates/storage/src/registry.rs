@@ -39,6 +39,8 @@ impl Stores {
     /// | `AWS_SKIP_SIGNATURE` | `true` reads public buckets without credentials |
     /// | `AWS_TIMEOUT`, `AWS_CONNECT_TIMEOUT` | time of one request, `30 seconds`, and of its connection, `5 seconds`, when unset |
     /// | `AWS_VIRTUAL_HOSTED_STYLE_REQUEST` | `true` puts the bucket into the host name |
+    /// | `AWS_SERVER_SIDE_ENCRYPTION`, `AWS_SSE_KMS_KEY_ID`, `AWS_SSE_BUCKET_KEY_ENABLED` | `AES256`, `aws:kms` or `aws:kms:dsse`: every write asks for it, and an answer that does not say that it was done is an error |
+    /// | `AWS_SSE_CUSTOMER_KEY_BASE64` | with `AWS_SERVER_SIDE_ENCRYPTION=sse-c`, the key of the customer; over https alone |
     /// | `ITEM_AFFINITY_RETRY_TIMEOUT` | seconds after which a request is no longer retried, 180 when unset |
     #[must_use]
     pub fn from_env() -> Self {

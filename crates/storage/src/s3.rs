@@ -131,6 +131,16 @@ fn allow_loopback_http(builder: AmazonS3Builder, file: &str) -> Result<AmazonS3B
     };
     let allow_http = AmazonS3ConfigKey::Client(ClientConfigKey::AllowHttp);
     let allowed = builder.get_config_value(&allow_http).is_some_and(|v| v.eq_ignore_ascii_case("true"));
+    let own_key: Option<AmazonS3ConfigKey> = "aws_sse_customer_key_base64".parse().ok();
+    let own_key = own_key.and_then(|key| builder.get_config_value(&key));
+    if own_key.is_some() && !loopback {
+        return Err(Error::StoreSetting {
+            reason: "AWS_SSE_CUSTOMER_KEY_BASE64 would go over the network with every request by plain http".to_owned(),
+            file: file.to_owned(),
+            cure: "use an https endpoint".to_owned(),
+            source: None,
+        });
+    }
     if loopback || allowed {
         return Ok(builder.with_allow_http(true));
     }
@@ -218,6 +228,20 @@ mod tests {
             assert_eq!(result.is_ok(), good, "{endpoint}");
         }
         assert!(built(with_keys().with_endpoint("http://example.org").with_allow_http(true)).is_ok());
+    }
+
+    #[test]
+    fn p32_a_key_of_the_customer_goes_over_no_plain_http() {
+        let keyed = |endpoint: &str| {
+            with_keys()
+                .with_config("aws_server_side_encryption".parse().unwrap(), "sse-c")
+                .with_config("aws_sse_customer_key_base64".parse().unwrap(), "Q0FOQVJZLUNBTkFSWS1DQU5BUlktQ0FOQVJZLTMy")
+                .with_endpoint(endpoint)
+                .with_allow_http(true)
+        };
+        let error = built(keyed("http://example.org")).unwrap_err().to_string();
+        assert!(error.contains("plain http") && !error.contains("Q0FO"), "{error}");
+        assert!(built(keyed("https://example.org")).is_ok());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use url::{Position, Url};
 
 use crate::location::printable;
 use crate::roots::Refused;
+use crate::whole_answers::NotEncrypted;
 use crate::{Error, ParquetFault};
 
 /// Why no credentials could be had; travels through `object_store` as a source.
@@ -44,6 +45,11 @@ fn in_our_words(operation: &'static str, file: &str, error: &object_store::Error
     let file = file.to_owned();
     if let Some(missing) = find::<NoCredentials>(error) {
         return Error::Credentials { reason: missing.0.clone(), file };
+    }
+    if is_not_encrypted(error) {
+        let reason = format!("{NotEncrypted}");
+        let cure = "use a store that encrypts, or unset AWS_SERVER_SIDE_ENCRYPTION".to_owned();
+        return Error::StoreSetting { reason, file, cure, source: None };
     }
     if let Some(refused) = find::<Refused>(error) {
         return refused.clone().into();
@@ -154,6 +160,11 @@ pub(crate) fn is_final(error: &object_store::Error) -> bool {
             | E::NotFound { .. }
     ) || find::<NoCredentials>(error).is_some()
         || find::<Refused>(error).is_some()
+}
+
+/// Whether the store wrote what it was asked to write, but did not say that it is encrypted.
+pub(crate) fn is_not_encrypted(error: &object_store::Error) -> bool {
+    find::<NotEncrypted>(error).is_some()
 }
 
 fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {

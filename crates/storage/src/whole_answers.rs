@@ -2,6 +2,8 @@
 //!
 //! `object_store` repeats a request that failed, and goes on with a download that broke; but a listing whose text breaks
 //! off is an error at once. Read here, such an answer is a request that failed, and is repeated like others.
+//!
+//! The answer to a write that asked for encryption has to say that it was done.
 
 use async_trait::async_trait;
 use object_store::ClientOptions;
@@ -19,6 +21,14 @@ impl HttpConnector for WholeAnswers {
     }
 }
 
+/// The header that asks for encryption, and says in the answer that it was done.
+const ENCRYPTION: &str = "x-amz-server-side-encryption";
+
+/// A store wrote an object and did not say that it encrypted it as asked; travels through `object_store` as a source.
+#[derive(Debug, thiserror::Error)]
+#[error("the store did not say that it encrypts what it was asked to encrypt")]
+pub(crate) struct NotEncrypted;
+
 #[derive(Debug)]
 struct Whole(HttpClient);
 
@@ -27,10 +37,18 @@ impl HttpService for Whole {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let is_listing = request.uri().query().is_some_and(|query| query.contains("list-type="));
         let is_download = request.method().as_str() == "GET" && !is_listing;
+        let encryption = request.headers().get(ENCRYPTION).map(|value| value.as_bytes().to_vec());
         let answer = self.0.execute(request).await.map_err(|error| match error.kind() {
             HttpErrorKind::Unknown => broken(error),
             _ => error,
         })?;
+        if let Some(asked) = encryption
+            && answer.status().is_success()
+            && answer.headers().get(ENCRYPTION).is_none_or(|done| done.as_bytes() != asked)
+        {
+            // Not a kind that is repeated: the store would answer the same.
+            return Err(HttpError::new(HttpErrorKind::Unknown, NotEncrypted));
+        }
         if is_download {
             return Ok(answer);
         }
