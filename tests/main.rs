@@ -11,6 +11,7 @@
 )]
 
 mod bad_input;
+mod canaries;
 mod cli;
 mod common;
 mod encryption;

@@ -316,12 +316,10 @@ fn export_segments_writes_one_folder_per_item() {
     assert_eq!(names, (1..=10).map(|item| format!("item_id=COFFEE-{item:02}")).collect());
     // The folders hold the segments, each in its order.
     let back = rows_with(
-        &format!(
-            "CREATE EXTERNAL TABLE exported STORED AS PARQUET PARTITIONED BY (item_id) LOCATION '${{output}}';
+        "CREATE EXTERNAL TABLE exported STORED AS PARQUET PARTITIONED BY (item_id) LOCATION '${output}';
          SELECT count(*), count(s.user_id) FROM exported AS e
          LEFT JOIN item_affinity_segments((SELECT item_id FROM items WHERE category = 'Coffee'), 100) AS s
-           ON s.item_id = e.item_id AND s.rank = e.rank AND s.user_id = e.user_id"
-        ),
+           ON s.item_id = e.item_id AND s.rank = e.rank AND s.user_id = e.user_id",
         &[format!("output={output}")],
     );
     assert_eq!(back, [["1000", "1000"]]);

@@ -6,14 +6,18 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use item_affinity_solution::{Observer, Stage};
+use tracing::Level;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{FilterExt, filter_fn};
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::args::{Global, LogFormat};
 
 /// Without a terminal, one line a stage this often.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 
-/// Starts log lines on stderr; noisy libraries stay at warnings, whatever RUST_LOG says of ours.
+/// Starts log lines on stderr; libraries that tell too much stay at warnings, whatever RUST_LOG says.
 pub(crate) fn start_logging(global: &Global) {
     let level = match (global.quiet, global.verbose) {
         (true, _) => "error",
@@ -22,16 +26,20 @@ pub(crate) fn start_logging(global: &Global) {
         (false, _) => "debug",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    // These print requests with their headers at finer levels.
-    let filter = ["hyper=warn", "h2=warn", "reqwest=warn", "rustls=warn", "hyper_util=warn"]
-        .iter()
-        .filter_map(|directive| directive.parse().ok())
-        .fold(filter, EnvFilter::add_directive);
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let filter = filter.and(filter_fn(|line| *line.level() <= Level::WARN || !tells_too_much(line.target())));
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let log = tracing_subscriber::registry();
     match global.log_format {
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).init(),
-        LogFormat::Json => builder.json().init(),
+        LogFormat::Text => log.with(lines.with_ansi(std::io::stderr().is_terminal()).with_filter(filter)).init(),
+        LogFormat::Json => log.with(lines.json().with_filter(filter)).init(),
     }
+}
+
+/// Whether a library prints requests with their headers, or the tokens and plans of SQL with all that was typed there,
+/// below the level of warnings.
+fn tells_too_much(target: &str) -> bool {
+    const LIBRARIES: [&str; 7] = ["hyper", "h2", "reqwest", "rustls", "sqlparser", "datafusion", "rustyline"];
+    LIBRARIES.iter().any(|library| target.starts_with(library))
 }
 
 /// Tells a person what is going on.
