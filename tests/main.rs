@@ -27,6 +27,7 @@ mod limits;
 mod maintenance;
 mod min_segment_users;
 mod output_table;
+mod outputs_and_readers;
 mod personalize;
 mod pipeline;
 mod readme;

@@ -7,6 +7,7 @@ mod args;
 mod card_text;
 mod check;
 mod commit_args;
+mod csv_cells;
 mod demo;
 mod evaluate;
 mod evaluation_text;
@@ -46,6 +47,8 @@ const STACK: usize = 512 << 20;
 const WORKER_STACK: usize = 16 << 20;
 
 fn main() -> ExitCode {
+    // What is made here is of people: it is for the eyes of its owner alone.
+    rustix::process::umask(rustix::fs::Mode::RWXG | rustix::fs::Mode::RWXO);
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return exit::usage(&error),

@@ -15,6 +15,7 @@ use datafusion::parquet::arrow::ArrowWriter;
 use futures::StreamExt;
 
 use crate::args::ResultFormat;
+use crate::csv_cells::without_formulas;
 use crate::exit::Failure;
 use crate::progress::grouped;
 use crate::terminal_table;
@@ -116,9 +117,19 @@ impl Printer {
         let mut count = 0;
         let mut writer = csv::WriterBuilder::new().with_header(true).build(&mut self.target);
         writer.write(&RecordBatch::new_empty(rows.schema())).map_err(written)?;
+        let mut formulas = 0;
         while let Some(batch) = rows.next().await.transpose()? {
             count += batch.num_rows() as u64;
+            let (batch, changed) = without_formulas(&batch).map_err(written)?;
+            formulas += changed;
             writer.write(&batch).map_err(written)?;
+        }
+        if formulas > 0 {
+            eprintln!(
+                "warning: {} texts begin like a formula of a spreadsheet; in this CSV a ' stands before them, in the other \
+                 formats they are as they are",
+                grouped(formulas)
+            );
         }
         Ok(count)
     }
