@@ -44,6 +44,12 @@ fn p37_every_write_of_a_job_asks_for_encryption_with_its_key() {
         let ended = segment(&server, more);
         assert_eq!(ended.code, 0, "{ended:?}");
     }
+    let commit = server.with(|kept| {
+        let key = kept.objects.keys().find(|key| key.contains("/commits/")).cloned().unwrap();
+        serde_json::from_slice::<serde_json::Value>(&kept.objects[&key].bytes).unwrap()
+    });
+    assert_eq!(commit["security"]["encryption"], "aws:kms");
+    assert!(commit["security"]["os_user"].as_str().is_some_and(|user| !user.is_empty()), "{commit}");
     // Too large for one request: an upload in parts.
     let large =
         "COPY (SELECT random() AS a FROM generate_series(1, 2000000)) TO 's3://lake/x.parquet' STORED AS PARQUET";

@@ -70,6 +70,8 @@ pub struct Versions {
     pub(crate) folder: Folder,
     pub(crate) artifact: Artifact,
     pub(crate) patience: Duration,
+    /// What the store is asked for with every write.
+    pub(crate) encryption: Option<String>,
     pub(crate) cancellation: CancellationToken,
 }
 
@@ -79,8 +81,9 @@ impl Versions {
     /// # Errors
     /// When the environment does not describe a usable store.
     pub fn new(stores: &Stores, location: Location, artifact: Artifact) -> Result<Self> {
+        let encryption = stores.encryption(&location);
         let (folder, patience) = (Folder::new(stores, location)?, stores.retry_timeout()?);
-        Ok(Self { folder, artifact, patience, cancellation: CancellationToken::new() })
+        Ok(Self { folder, artifact, patience, encryption, cancellation: CancellationToken::new() })
     }
 
     /// Skips fsync on local disk when `durable` is false; the commit says so. On by default.

@@ -90,6 +90,7 @@ mod schema_tree;
 mod store_error;
 mod thrift;
 mod verify;
+mod who;
 mod whole_answers;
 
 pub use bytes::Bytes;
@@ -113,3 +114,4 @@ pub use roots::Roots;
 pub use run::Run;
 pub use store_error::from_object_store;
 pub use verify::Verified;
+pub use who::Security;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{Artifact, Error, Result};
+use crate::{Artifact, Error, Result, Security};
 
 const FORMAT: &str = "item-affinity-commit";
 const FORMAT_VERSION: &str = "1.0";
@@ -117,6 +117,9 @@ pub struct Commit {
     /// Whether everything was forced to disk; false only on local disk and when asked for.
     #[serde(default = "yes")]
     pub durable: bool,
+    /// Who made it, and how it was protected.
+    #[serde(default)]
+    pub security: Security,
     /// When the run began, epoch seconds.
     pub started: i64,
     /// When the commit was written, epoch seconds.
@@ -283,6 +286,7 @@ mod tests {
             },
             files: vec![entry("data/run=x/a"), entry("data/run=x/b")],
             durable: true,
+            security: Security { os_user: Some("lake".to_owned()), encryption: None },
             started: 1,
             committed_at: 2,
             tool: "item-affinity 0.1.0".to_owned(),

@@ -12,7 +12,8 @@ use crate::commit::{Token, commit_name};
 use crate::durable::Put;
 use crate::manifest::{MAX_COMMIT_BYTES, sha256};
 use crate::run::{Run, TOOL, now, random_id};
-use crate::{Commit, CommitBody, Error, FileEntry, Result};
+use crate::who::os_user;
+use crate::{Commit, CommitBody, Error, FileEntry, Result, Security};
 
 /// How often the next number may turn out to be taken by another job.
 const MAX_REBASES: u32 = 10;
@@ -58,6 +59,7 @@ pub(crate) async fn publish(run: &Run, body: CommitBody, files: Vec<FileEntry>, 
             body: body.clone(),
             files: files.clone(),
             durable: versions.folder.disk.as_ref().is_none_or(|disk| disk.durable),
+            security: Security { os_user: Some(os_user()), encryption: versions.encryption.clone() },
             started: run.started,
             committed_at: now(),
             tool: TOOL.to_owned(),

@@ -126,6 +126,12 @@ impl Stores {
         s3::retry_timeout(self.0.settings.as_ref())
     }
 
+    /// The encryption that writes to a location ask for.
+    pub(crate) fn encryption(&self, location: &Location) -> Option<String> {
+        let remote = location.url().scheme() == "s3";
+        remote.then(|| s3::encryption(self.0.settings.as_ref())).flatten()
+    }
+
     fn built(&self) -> std::sync::MutexGuard<'_, HashMap<String, Arc<dyn ObjectStore>>> {
         // The map is whole after every single call on it, so a panic elsewhere does not spoil it.
         self.0.built.lock().unwrap_or_else(PoisonError::into_inner)

@@ -51,6 +51,15 @@ pub(crate) fn retry_timeout(settings: Option<&Settings>) -> Result<Duration> {
     text.map_or(Ok(default), |text| parse_retry_timeout(&text))
 }
 
+/// The encryption that writes ask for.
+pub(crate) fn encryption(settings: Option<&Settings>) -> Option<String> {
+    const NAME: &str = "AWS_SERVER_SIDE_ENCRYPTION";
+    match settings {
+        None => std::env::var(NAME).ok(),
+        Some(settings) => settings.get(NAME).cloned(),
+    }
+}
+
 fn parse_retry_timeout(text: &str) -> Result<Duration> {
     match text.trim().parse::<u64>() {
         Ok(seconds @ 0..=86_400) => Ok(Duration::from_secs(seconds)),
