@@ -14,7 +14,7 @@ use crate::reference::SolutionRef;
 use crate::states::ids_sha256;
 use crate::tables::encode::StateTable;
 use crate::tables::pairs::{self, PairTable};
-use crate::tables::{MODEL_CARD, Table};
+use crate::tables::{MODEL_CARD, Table, attribute_weights};
 use crate::version::{ItemHistory, SolutionVersion, UserStates};
 
 /// What a version lost.
@@ -71,9 +71,14 @@ pub async fn forget_users(
         Forgotten { users: (users_before - left.ids.len()) as u64, pairs: (pairs_before - left.pairs.len()) as u64 };
 
     let reader = VersionReader::new(stores, &reference.location, version.commit.clone())?;
-    for (part, entry) in reader.files()?.items.iter().enumerate() {
+    let files = reader.files()?;
+    for (part, entry) in files.items.iter().enumerate() {
         let bytes = reader.parquet(&entry.entry).await?;
         run.put(&Table::Items.part_name(part), bytes, entry.entry.rows).await?;
+    }
+    // Values of attributes, not of anybody: each stands for at least two users.
+    if let Some(entry) = &files.user_attributes {
+        run.put(attribute_weights::FILE, reader.parquet(entry).await?, entry.rows).await?;
     }
     for (part, rows) in left.table().parts().into_iter().enumerate() {
         let count = rows.len() as u64;

@@ -1,8 +1,11 @@
 //! A refresh of a version that uses attributes of users: new users get what these are worth.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use arrow::array::ArrayRef;
-use item_affinity_solution::{RefreshJob, RefreshReport, Result};
-use item_affinity_storage::{ErrorKind, Stores};
+use item_affinity_solution::{RefreshJob, RefreshReport, Result, SolutionRef, forget_users};
+use item_affinity_storage::{Artifact, ErrorKind, Location, Stores, Versions};
 
 use crate::planted::{Rows, hashes, job, open, parquet, planted, put, table, texts};
 use crate::refresh::Ranking;
@@ -82,6 +85,25 @@ async fn the_data_of_the_training_give_the_states_of_the_training_with_attribute
     let (mut training, mut refreshed) = (of(1).await, of(2).await);
     assert_ne!(training.remove("model.json"), refreshed.remove("model.json"));
     assert_eq!(training, refreshed);
+}
+
+#[tokio::test]
+async fn a_version_without_some_users_keeps_what_attributes_are_worth() {
+    let stores = trained().await;
+    let location = Location::parse("memory:///affinity").unwrap();
+    let versions = Versions::new(&stores, location, Artifact::SolutionVersion).unwrap();
+    let run = versions.begin_alone(Duration::ZERO, &|_| ()).await.unwrap();
+    let (users, whole) =
+        (BTreeSet::from(["user-00003".to_owned()]), SolutionRef::parse("memory:///affinity@1").unwrap());
+    let (body, forgotten) = forget_users(&stores, &whole, &users, &run).await.unwrap().unwrap();
+    assert_eq!(forgotten.users, 1);
+    run.commit_after(body, 1).await.unwrap();
+    let weights = async |version: u64| {
+        let version = open(&stores, &format!("memory:///affinity@{version}")).await.unwrap();
+        hashes(&version.commit).remove("user_attributes.parquet").unwrap()
+    };
+    assert_eq!(weights(1).await, weights(2).await);
+    assert_eq!(refresh(&stores).await.unwrap().version, 3);
 }
 
 #[tokio::test]
