@@ -14,6 +14,7 @@ mod bad_input;
 mod canaries;
 mod cli;
 mod common;
+mod delta;
 mod encryption;
 mod evaluate;
 mod examples;

@@ -34,7 +34,7 @@ fn sources() -> Vec<PathBuf> {
 /// What of ours and of the engine each room may import, by its manifest.
 const MAY_IMPORT: [(&str, &[&str]); 6] = [
     ("model", &["faer", "ndarray", "pulp", "rayon", "rand"]),
-    ("storage", &["arrow", "parquet", "object_store"]),
+    ("storage", &["arrow", "parquet", "object_store", "deltalake-core"]),
     ("ingest", &["item-affinity-model", "item-affinity-storage", "arrow", "parquet", "rayon"]),
     (
         "solution",
@@ -55,7 +55,7 @@ const MAY_IMPORT: [(&str, &[&str]); 6] = [
 ];
 
 /// Dependencies that tell the rooms apart; the rest (errors, logs, serialization) is free.
-const WATCHED: [&str; 18] = [
+const WATCHED: [&str; 19] = [
     "item-affinity-model",
     "item-affinity-storage",
     "item-affinity-ingest",
@@ -66,6 +66,7 @@ const WATCHED: [&str; 18] = [
     "parquet",
     "object_store",
     "datafusion",
+    "deltalake-core",
     "faer",
     "ndarray",
     "pulp",

@@ -26,7 +26,10 @@ pub(crate) fn start_logging(global: &Global) {
         (false, _) => "debug",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    let filter = filter.and(filter_fn(|line| *line.level() <= Level::WARN || !tells_too_much(line.target())));
+    let filter = filter.and(filter_fn(|line| {
+        let target = line.target();
+        !repeats_data(target) && (*line.level() <= Level::WARN || !tells_too_much(target))
+    }));
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let log = tracing_subscriber::registry();
     match global.log_format {
@@ -40,6 +43,12 @@ pub(crate) fn start_logging(global: &Global) {
 fn tells_too_much(target: &str) -> bool {
     const LIBRARIES: [&str; 7] = ["hyper", "h2", "reqwest", "rustls", "sqlparser", "datafusion", "rustyline"];
     LIBRARIES.iter().any(|library| target.starts_with(library))
+}
+
+/// Whether a library that reads the logs of Delta tables prints lines of them, at all levels: the bounds of a file there
+/// are ids of users.
+fn repeats_data(target: &str) -> bool {
+    ["buoyant_kernel", "deltalake_core"].iter().any(|library| target.starts_with(library))
 }
 
 /// Tells a person what is going on.

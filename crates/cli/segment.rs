@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use item_affinity_datafusion::SessionSettings;
 use item_affinity_ingest::Dataset;
-use item_affinity_job::{BatchSegmentJob, ItemList, Observer, OutputFormat, SegmentReport, UsersKey};
+use item_affinity_job::{BatchSegmentJob, DeltaMode, ItemList, Observer, OutputFormat, SegmentReport, UsersKey};
 use item_affinity_storage::{Location, Stores};
 
 use crate::args::Global;
 use crate::exit::Failure;
 use crate::print::say;
 use crate::progress::{Progress, grouped};
-use crate::segment_args::{SegmentArgs, SegmentFormat, UsersKeyName};
+use crate::segment_args::{DeltaModeName, SegmentArgs, SegmentFormat, UsersKeyName};
 use crate::train::schema;
 
 /// Committed, but some items have error records.
@@ -34,6 +34,13 @@ pub(crate) async fn run(global: &Global, args: SegmentArgs) -> Result<ExitCode, 
     };
     let format = match args.format {
         SegmentFormat::Parquet => OutputFormat::Parquet,
+        SegmentFormat::Delta => OutputFormat::Delta {
+            mode: match args.delta_mode {
+                DeltaModeName::Append => DeltaMode::Append,
+                DeltaModeName::ReplaceVersion => DeltaMode::ReplaceVersion,
+                DeltaModeName::ReplaceItems => DeltaMode::ReplaceItems,
+            },
+        },
         SegmentFormat::JsonLines => OutputFormat::JsonLines {
             users_key: match args.users_key {
                 UsersKeyName::UsersList => UsersKey::UsersList,
@@ -107,8 +114,9 @@ pub(crate) fn summary(report: &SegmentReport) -> String {
         0 => String::new(),
         suppressed => format!(" suppressed={suppressed}"),
     };
+    let delta = report.delta_version.map(|version| format!("\ndelta: version={version}")).unwrap_or_default();
     format!(
-        "{done} version {} of {}: {} rows{reasons} from {}\nitems: asked={} ok={} empty={} error={}{suppressed}{users}{files}",
+        "{done} version {} of {}: {} rows{reasons} from {}\nitems: asked={} ok={} empty={} error={}{suppressed}{users}{delta}{files}",
         report.version,
         report.output,
         grouped(report.rows),

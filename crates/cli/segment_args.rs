@@ -55,6 +55,9 @@ pub(crate) struct SegmentArgs {
     /// How segments are written.
     #[arg(long, value_enum, default_value_t = SegmentFormat::Parquet)]
     pub(crate) format: SegmentFormat,
+    /// What segments replace in the Delta table at --output: nothing, those of the same solution version, or of the same items.
+    #[arg(long, value_enum, default_value_t = DeltaModeName::Append)]
+    pub(crate) delta_mode: DeltaModeName,
     /// Shape of JSON Lines: usersList as Amazon Personalize really writes it, recommendedUsers as its documents say.
     #[arg(long, value_enum, default_value_t = UsersKeyName::UsersList)]
     pub(crate) users_key: UsersKeyName,
@@ -75,6 +78,15 @@ pub(crate) struct SegmentArgs {
 pub(crate) enum SegmentFormat {
     Parquet,
     JsonLines,
+    /// A Delta table, one commit to its log for each run; needs a build with the feature delta.
+    Delta,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DeltaModeName {
+    Append,
+    ReplaceVersion,
+    ReplaceItems,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -44,6 +44,7 @@ mod call_arguments;
 mod call_planner;
 mod candidate_users_exec;
 mod catalog_functions;
+mod delta_provider;
 mod error;
 mod explain_function;
 mod explain_segments_exec;
@@ -84,6 +85,7 @@ use item_affinity_storage::Stores;
 use catalog_functions::Catalog;
 
 pub use candidate_users_exec::{CandidateCounts, CandidateUsersExec};
+pub use delta_provider::DeltaProvider;
 pub use error::{error_kind, error_message};
 pub use explain_segments_exec::ExplainSegmentsExec;
 pub use item_list::{ItemEntry, ItemError, ItemFile, ItemList};
@@ -122,6 +124,8 @@ pub fn register_with(ctx: &SessionContext, stores: Stores) {
     let scalars = [score_function::DESCRIBED, vector_function::DESCRIBED];
     let described = functions.iter().map(|function| function.described()).chain(scalars).collect();
     state.register_relation_planner(Arc::new(call_planner::CallPlanner { functions, described })).unwrap_or_default();
+    let delta = Arc::new(delta_provider::DeltaTables { stores: stores.clone() });
+    state.table_factories_mut().insert("DELTATABLE".to_owned(), delta);
     drop(state);
     let solutions = solution_cache::SolutionCache::new(stores, ctx);
     let segments = segments_function::SegmentsFunction { solutions: solutions.clone() };

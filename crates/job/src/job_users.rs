@@ -10,6 +10,7 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::context::SessionContext;
 use datafusion::logical_expr::{Expr, ExprSchemable};
 use datafusion::prelude::ParquetReadOptions;
+use item_affinity_datafusion::DeltaProvider;
 use item_affinity_ingest::{CsvRows, DatasetSchema, read_csv};
 use item_affinity_storage::{
     FileKind, InputPin, Listing, Location, Stores, check_unchanged, list_files, open_parquet, sha256_hex,
@@ -135,6 +136,9 @@ impl JobUsers {
     async fn parquet(&self, ctx: &SessionContext, stores: &Stores) -> Result<DataFrame> {
         for file in &self.files.files {
             open_parquet(stores, file).await?;
+        }
+        if let Some(provider) = DeltaProvider::of(stores, &self.files)? {
+            return Ok(ctx.read_table(Arc::new(provider))?);
         }
         let store = stores.store(&self.location)?;
         ctx.runtime_env().register_object_store(&self.location.store_url(), store);

@@ -18,6 +18,9 @@
 //! Each job takes a cancellation token and an observer, returns a typed report, commits all or nothing, and is safe to
 //! run again. Invariant: `asked = ok + empty + error + suppressed`. Nothing here knows of a terminal.
 
+mod delta_mode;
+#[cfg(feature = "delta")]
+mod delta_output;
 mod error;
 mod explained_rows;
 mod filter_error;
@@ -39,11 +42,13 @@ mod segment_floor;
 mod segment_job;
 mod segment_key;
 mod segment_output;
+mod segment_publish;
 mod segment_report;
 mod segment_requests;
 mod segment_run;
 mod segment_start;
 
+pub use delta_mode::DeltaMode;
 pub use error::{Error, Result};
 pub use filter_error::FilterError;
 pub use filter_expression::FilterExpression;

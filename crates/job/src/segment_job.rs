@@ -9,13 +9,13 @@ use item_affinity_datafusion::{
 };
 use item_affinity_ingest::DatasetSchema;
 use item_affinity_solution::{LOCK_TIMEOUT, Observer, Silent, SolutionVersion};
-use item_affinity_storage::{Artifact, Commit, CommitBody, Location, Stores, Versions};
+use item_affinity_storage::{Artifact, CommitBody, Location, Stores, Versions};
 use tokio_util::sync::CancellationToken;
 
+use crate::delta_mode::DeltaMode;
 use crate::error::{Error, Result};
 use crate::filter_expression::FilterExpression;
 use crate::json_lines::UsersKey;
-use crate::segment_output::out_name;
 use crate::segment_report::SegmentReport;
 
 /// How segments are written.
@@ -28,6 +28,11 @@ pub enum OutputFormat {
     JsonLines {
         /// The shape of a line.
         users_key: UsersKey,
+    },
+    /// A Delta table at the output, with one commit to its log for each run. Needs the feature `delta`.
+    Delta {
+        /// What the segments replace there.
+        mode: DeltaMode,
     },
 }
 
@@ -284,12 +289,13 @@ impl BatchSegmentJob {
         let (version, users) = self.or_cancelled(self.inputs(&output)).await?;
         let versions = Versions::new(&self.stores, output.clone(), Artifact::Segments)?
             .with_durability(self.durable)
-            .with_cancellation(self.cancellation.clone());
+            .with_cancellation(self.cancellation.clone())
+            .beside_delta_log(matches!(self.format, OutputFormat::Delta { .. }));
         let job_key = self.job_key(&version, users.as_ref());
         let newest = versions.latest().await?;
         if let Some(done) = self.already_done(&versions, newest.as_ref(), &job_key).await? {
-            self.publish_personalize_files(&versions, done).await?;
-            return Ok(SegmentReport::already_done(&output, &version, done));
+            let delta = self.publish(&versions, &version, &done).await?;
+            return Ok(SegmentReport::already_done(&output, &version, &done, delta));
         }
         let run = versions.begin_alone(self.lock_timeout, &|text| self.observer.note(text)).await?;
         let now = versions.latest().await?;
@@ -298,8 +304,8 @@ impl BatchSegmentJob {
         {
             // The run that this one waited for has done the same.
             run.abandon().await;
-            self.publish_personalize_files(&versions, done).await?;
-            return Ok(SegmentReport::already_done(&output, &version, done));
+            let delta = self.publish(&versions, &version, &done).await?;
+            return Ok(SegmentReport::already_done(&output, &version, &done, delta));
         }
         let begun = Instant::now();
         // Cancelled at any await: a store that does not answer an upload would else hold the job.
@@ -307,7 +313,7 @@ impl BatchSegmentJob {
             Ok((body, mut report)) => {
                 run.note_seconds("rank and write", begun.elapsed().as_secs_f64());
                 let commit = run.commit(CommitBody { job_key, ..body }).await?;
-                self.publish_personalize_files(&versions, &commit).await?;
+                report.delta_version = self.publish(&versions, &version, &commit).await?;
                 report.output = output.to_string();
                 report.version = commit.version;
                 report.files = commit.files.iter().map(|f| f.path.clone()).collect();
@@ -320,29 +326,11 @@ impl BatchSegmentJob {
         }
     }
 
-    /// Gives Amazon Personalize's files their fixed names, then the marker that they are complete.
-    async fn publish_personalize_files(&self, versions: &Versions, commit: &Commit) -> Result<()> {
-        if self.format == OutputFormat::Parquet {
-            return Ok(());
-        }
-        // A job that was killed after its commit leaves this to the next run; one that did it leaves nothing to do.
-        let mut done = versions.is_marked("_CHECK").await?;
-        for file in &self.items {
-            let name = out_name(&file.name);
-            if let Some(entry) = commit.files.iter().find(|f| f.path.ends_with(&format!("/{name}")))
-                && !versions.is_copied_out(entry, &name).await?
-            {
-                versions.copy_out(entry, &name).await?;
-                done = false;
-            }
-        }
-        if !done {
-            versions.mark("_CHECK").await?;
-        }
-        Ok(())
-    }
-
     fn check(&self) -> Result<()> {
+        #[cfg(not(feature = "delta"))]
+        if matches!(self.format, OutputFormat::Delta { .. }) {
+            return Err(crate::segment_publish::NO_DELTA);
+        }
         if !NUM_RESULTS_RANGE.contains(&self.num_results) {
             let accepted = format!("in {}..={}", NUM_RESULTS_RANGE.start(), NUM_RESULTS_RANGE.end());
             return Err(Error::OutOfRange { name: "num_results", accepted, value: self.num_results.to_string() });
@@ -356,7 +344,7 @@ impl BatchSegmentJob {
                 let accepted = format!("in {}..={}", REASONS_RANGE.start(), REASONS_RANGE.end());
                 return Err(Error::OutOfRange { name: "reasons", accepted, value: reasons.to_string() });
             }
-            if self.format != OutputFormat::Parquet {
+            if matches!(self.format, OutputFormat::JsonLines { .. }) {
                 return Err(Error::Missing(
                     "reasons need --format parquet: Amazon Personalize's JSON Lines have no place for them; leave \
                      --reasons out, or write Parquet",

@@ -60,6 +60,7 @@ impl BatchSegmentJob {
     fn format_key(&self) -> String {
         match &self.format {
             OutputFormat::Parquet => "Parquet".to_owned(),
+            OutputFormat::Delta { mode } => format!("Delta {mode:?}"),
             OutputFormat::JsonLines { users_key } => {
                 let names = self.items.iter().map(|file| file.name.as_str()).collect::<Vec<_>>();
                 format!("JsonLines {names:?} {users_key:?}")

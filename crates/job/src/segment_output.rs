@@ -30,7 +30,9 @@ impl<'a> Output<'a> {
         run: &Run,
     ) -> Result<Self> {
         Ok(match &job.format {
-            OutputFormat::Parquet => Self::Parquet(Box::new(ParquetOutput::segments(run, Facts::of(version)).await?)),
+            OutputFormat::Parquet | OutputFormat::Delta { .. } => {
+                Self::Parquet(Box::new(ParquetOutput::segments(run, Facts::of(version)).await?))
+            }
             OutputFormat::JsonLines { users_key } => {
                 let mut files = Vec::with_capacity(job.items.len());
                 for file in &job.items {

@@ -13,6 +13,9 @@ pub struct SegmentReport {
     pub output: String,
     /// The committed version of the output.
     pub version: u64,
+    /// The version of the Delta table that holds the segments, when they are one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delta_version: Option<u64>,
     /// The solution version that ranked, number included.
     pub solution_version: String,
     /// True when the same job was committed before and nothing was done.
@@ -48,6 +51,7 @@ impl SegmentReport {
         Self {
             output: String::new(),
             version: 0,
+            delta_version: None,
             solution_version: version.reference().to_string(),
             already_done: false,
             asked: 0,
@@ -65,11 +69,17 @@ impl SegmentReport {
         }
     }
 
-    pub(crate) fn already_done(output: &Location, version: &SolutionVersion, done: &Commit) -> Self {
+    pub(crate) fn already_done(
+        output: &Location,
+        version: &SolutionVersion,
+        done: &Commit,
+        delta_version: Option<u64>,
+    ) -> Self {
         let count = |name: &str| done.body.counts.get(name).copied().unwrap_or_default();
         Self {
             output: output.to_string(),
             version: done.version,
+            delta_version,
             already_done: true,
             asked: count("asked"),
             ok: count("ok"),

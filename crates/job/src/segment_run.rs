@@ -12,6 +12,7 @@ use item_affinity_datafusion::{CandidateCounts, SEGMENT_SCHEMA, SegmentsRequest,
 use item_affinity_solution::{SolutionVersion, Stage};
 use item_affinity_storage::{CommitBody, Run, SolutionPin};
 
+use crate::delta_mode::{FIRST_ITEM, LAST_ITEM};
 use crate::error::{Error, Result};
 use crate::explained_rows::ExplainedRows;
 use crate::filter_expression::{FilterExpression, MOST_FIELDS};
@@ -52,7 +53,7 @@ impl BatchSegmentJob {
             None => session(&self.stores, self.settings)?,
         };
         let requests = Requests::of(&self.items, self.filter.as_ref(), &version.items.ids);
-        if requests.groups.len() > 1 && self.format == OutputFormat::Parquet {
+        if requests.groups.len() > 1 && !matches!(self.format, OutputFormat::JsonLines { .. }) {
             return Err(Error::Missing(
                 "filterValues that differ from line to line need --format json-lines: one item may then have several \
                  segments, which a table by item cannot hold",
@@ -161,6 +162,12 @@ impl BatchSegmentJob {
         if self.least_users > 1 {
             counts.push(("suppressed", report.suppressed));
             details["min_segment_users"] = self.least_users.into();
+        }
+        if matches!(self.format, OutputFormat::Delta { .. })
+            && let (Some(first), Some(last)) = (written.by_item.keys().next(), written.by_item.keys().next_back())
+        {
+            details[FIRST_ITEM] = first.1.as_str().into();
+            details[LAST_ITEM] = last.1.as_str().into();
         }
         let reference = version.reference();
         let body = CommitBody {

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use item_affinity_solution::{SolutionRef, SolutionVersion};
 use item_affinity_storage::{Commit, ErrorKind, Location, Versions};
 
+use crate::delta_mode::DeltaMode;
 use crate::error::{Error, Result};
 use crate::job_users::JobUsers;
-use crate::segment_job::{BatchSegmentJob, Solution};
+use crate::segment_job::{BatchSegmentJob, OutputFormat, Solution};
 
 impl BatchSegmentJob {
     pub(crate) async fn or_cancelled<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
@@ -31,15 +32,30 @@ impl BatchSegmentJob {
     }
 
     /// The newest version when the same job made it and all of its files are there; none by force.
-    pub(crate) async fn already_done<'a>(
+    ///
+    /// Segments that are appended to a Delta table stay in it, so that an older version is enough there; its files are
+    /// those of the table, which may have written them anew.
+    pub(crate) async fn already_done(
         &self,
         versions: &Versions,
-        newest: Option<&'a Commit>,
+        newest: Option<&Commit>,
         job_key: &str,
-    ) -> Result<Option<&'a Commit>> {
-        let Some(done) = newest.filter(|newest| !self.force && newest.body.job_key == job_key) else {
+    ) -> Result<Option<Commit>> {
+        let Some(newest) = newest.filter(|_| !self.force) else { return Ok(None) };
+        if self.format == (OutputFormat::Delta { mode: DeltaMode::Append }) {
+            for number in versions.numbers().await?.into_iter().rev() {
+                let commit = versions.read(number).await?;
+                if commit.body.job_key == job_key {
+                    self.observer.note(&format!("already done as version {number} of {}", versions.location()));
+                    return Ok(Some(commit));
+                }
+            }
             return Ok(None);
-        };
+        }
+        if newest.body.job_key != job_key {
+            return Ok(None);
+        }
+        let done = newest.clone();
         for file in &done.files {
             match versions.check_file(file).await {
                 Ok(()) => {}

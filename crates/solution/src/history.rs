@@ -165,5 +165,6 @@ fn pin(file: &InputFile) -> InputPin {
         etag: file.meta.e_tag.clone(),
         bytes: file.meta.size,
         last_modified: file.meta.last_modified.timestamp(),
+        delta_version: file.delta_version,
     }
 }

@@ -73,6 +73,7 @@ pub struct Versions {
     /// What the store is asked for with every write.
     pub(crate) encryption: Option<String>,
     pub(crate) cancellation: CancellationToken,
+    pub(crate) beside_delta_log: bool,
 }
 
 impl Versions {
@@ -83,7 +84,7 @@ impl Versions {
     pub fn new(stores: &Stores, location: Location, artifact: Artifact) -> Result<Self> {
         let encryption = stores.encryption(&location);
         let (folder, patience) = (Folder::new(stores, location)?, stores.retry_timeout()?);
-        Ok(Self { folder, artifact, patience, encryption, cancellation: CancellationToken::new() })
+        Ok(Self { folder, artifact, patience, encryption, cancellation: CancellationToken::new(), beside_delta_log: false })
     }
 
     /// Skips fsync on local disk when `durable` is false; the commit says so. On by default.
@@ -100,6 +101,13 @@ impl Versions {
     #[must_use]
     pub fn with_cancellation(mut self, cancellation: CancellationToken) -> Self {
         self.cancellation = cancellation;
+        self
+    }
+
+    /// Lets versions begin in the folder of a Delta table that is there already.
+    #[must_use]
+    pub fn beside_delta_log(mut self, allowed: bool) -> Self {
+        self.beside_delta_log = allowed;
         self
     }
 

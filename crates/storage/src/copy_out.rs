@@ -57,7 +57,23 @@ impl Versions {
     /// # Errors
     /// When the name leaves the location, or the store refuses.
     pub async fn mark(&self, name: &str) -> Result<()> {
+        self.put_beside(name, Bytes::new()).await
+    }
+
+    /// Writes an object that no commit names, and so replaces what was there.
+    ///
+    /// # Errors
+    /// When the name leaves the location, or the store refuses.
+    pub async fn put_beside(&self, name: &str, bytes: Bytes) -> Result<()> {
         self.folder.target(name)?;
-        self.folder.replace(name, Bytes::new()).await
+        self.folder.replace(name, bytes).await
+    }
+
+    /// Puts an object that something else wrote below the location on disk, where the store is a disk.
+    ///
+    /// # Errors
+    /// What the system answered.
+    pub async fn sync(&self, name: &str) -> Result<()> {
+        self.folder.sync(vec![name.to_owned()]).await
     }
 }

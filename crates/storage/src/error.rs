@@ -86,6 +86,19 @@ pub enum Error {
         /// Bytes allowed.
         limit: u64,
     },
+    /// A Delta table that cannot be read or written.
+    #[error("ERR_DELTA: {reason}; file={file}; {cure}")]
+    Delta {
+        /// What is wrong.
+        reason: String,
+        /// The folder of the table.
+        file: String,
+        /// What to do.
+        cure: String,
+        /// What it was told by.
+        #[source]
+        source: Option<Source>,
+    },
     /// An input that cannot be read as a file: a pipe, a device, a dangling or looping link.
     #[error("ERR_INPUT_FILE: {reason}; file={file}; give a regular file, a folder or a glob")]
     InputFile {
@@ -307,6 +320,7 @@ impl Error {
             Self::NoInput { .. }
             | Self::Policy { .. }
             | Self::InputFile { .. }
+            | Self::Delta { .. }
             | Self::Parquet { .. }
             | Self::Credentials { .. }
             | Self::StoreDenied { .. }

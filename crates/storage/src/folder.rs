@@ -8,6 +8,7 @@ use object_store::path::Path;
 use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutPayload};
 
 use crate::durable::{Disk, Put};
+use crate::listing::DELTA_LOG;
 use crate::store_error::{is_final, is_not_encrypted, store_error};
 use crate::{Error, Location, Result, Stores};
 
@@ -133,6 +134,11 @@ impl Folder {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(self.failed("DELETE", name, error)),
         }
+    }
+
+    /// Whether a Delta table lies here.
+    pub(crate) async fn has_delta_log(&self) -> Result<bool> {
+        Ok(!self.names(DELTA_LOG).await?.is_empty())
     }
 
     /// One object that is there although `ours` is not: the location belongs to someone else.

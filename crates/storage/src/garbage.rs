@@ -110,6 +110,17 @@ impl Versions {
     }
 
     async fn collect_beside(&self, run: Option<&Run>, retention: &Retention, delete: bool) -> Result<Collection> {
+        let keeps_all = run.is_none() && retention.keep_versions.is_none() && retention.keep_for.is_none();
+        if !keeps_all && self.folder.has_delta_log().await? {
+            return Err(Error::StoreSetting {
+                reason: "the files of versions are data of a Delta table".to_owned(),
+                file: self.location().to_string(),
+                cure: "leave out --keep-versions and --keep-days, and let DELETE and VACUUM of the table remove what it \
+                       needs no more"
+                    .to_owned(),
+                source: None,
+            });
+        }
         if let Some(example) = self.folder.foreign(OURS).await? {
             return Err(Error::OutputNotEmpty { file: self.location().to_string(), example });
         }

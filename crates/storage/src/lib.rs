@@ -60,6 +60,9 @@
 
 mod commit;
 mod copy_out;
+mod delta_listing;
+#[cfg(feature = "delta")]
+mod delta_table;
 mod durable;
 mod error;
 mod file_writer;
@@ -95,6 +98,9 @@ mod whole_answers;
 
 pub use bytes::Bytes;
 pub use commit::{Artifact, Versions};
+pub use delta_listing::LoggedTable;
+#[cfg(feature = "delta")]
+pub use delta_table::{DeltaChange, DeltaFile, DeltaTable, NewDeltaTable};
 pub use error::{Error, ErrorKind, Result};
 pub use file_writer::FileWriter;
 pub use footer::Footer;

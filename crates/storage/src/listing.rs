@@ -6,7 +6,8 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 
-use crate::location::decode;
+use crate::delta_listing::{DeltaListing, LoggedTable};
+use crate::location::{decode, printable};
 use crate::pattern::Pattern;
 use crate::store_error::store_error;
 use crate::{Error, Location, ParquetFault, Result, Stores, local_walk};
@@ -23,6 +24,8 @@ pub struct InputFile {
     pub meta: ObjectMeta,
     /// Hive partitions of its path below the location that was listed, outermost first; `None` is null.
     pub partitions: Vec<(String, Option<String>)>,
+    /// The version of the Delta table that it was listed as a file of.
+    pub delta_version: Option<u64>,
 }
 
 /// The objects found at a location.
@@ -32,6 +35,8 @@ pub struct Listing {
     pub files: Vec<InputFile>,
     /// How many hidden and foreign objects and folders were left out.
     pub ignored: usize,
+    /// The Delta table that they are the files of.
+    pub table: Option<LoggedTable>,
 }
 
 /// Which files of a folder are input, by their names. A file that is named itself is taken whatever its name.
@@ -86,9 +91,17 @@ pub async fn list_parquet(stores: &Stores, location: &Location) -> Result<Listin
 /// As [`list_parquet`].
 pub async fn list_files(stores: &Stores, location: &Location, kind: FileKind) -> Result<Listing> {
     let store = stores.store(location)?;
-    let found =
+    let mut found =
         if location.is_local() { local(location, kind).await? } else { remote(store.as_ref(), location, kind).await? };
-    let mut listing = Listing { files: Vec::with_capacity(found.paths.len()), ignored: found.ignored };
+    let table = match found.delta_log.take() {
+        Some(log) if kind == FileKind::PARQUET => Some(delta_files(stores, location, &log, &mut found).await?),
+        _ => None,
+    };
+    let mut listing = Listing {
+        files: Vec::with_capacity(found.paths.len()),
+        ignored: found.ignored,
+        table: table.as_ref().map(|table| table.table.clone()),
+    };
     // Local metadata comes from the store as well, so that the ETag is the one that the store compares.
     let metas = futures::stream::iter(found.paths).map(|(path, meta)| {
         let store = store.as_ref();
@@ -117,7 +130,14 @@ pub async fn list_files(stores: &Stores, location: &Location, kind: FileKind) ->
             });
         }
         let relative = below(path.as_ref(), &found.base).unwrap_or_default();
-        listing.files.push(InputFile { location: file, meta, partitions: partitions(relative) });
+        let file = match &table {
+            None => InputFile { location: file, meta, partitions: partitions(relative), delta_version: None },
+            Some(table) => table.input_file(file, meta)?,
+        };
+        listing.files.push(file);
+    }
+    if listing.files.is_empty() && listing.table.is_some() {
+        return Err(no_input(location, "the Delta table has no rows", "check the path, or write to the table first"));
     }
     if listing.files.is_empty() {
         let reason = match listing.ignored {
@@ -136,6 +156,36 @@ pub(crate) struct Found {
     pub(crate) ignored: usize,
     /// Partitions are read from the parts below this folder.
     pub(crate) base: String,
+    /// The folder `_delta_log` that lies among them, relative to the base.
+    pub(crate) delta_log: Option<String>,
+}
+
+/// The name of the folder that makes its parent a Delta table.
+pub(crate) const DELTA_LOG: &str = "_delta_log";
+
+/// The folder `_delta_log` that a path, relative to what was listed, leads through.
+pub(crate) fn delta_log(relative: &str) -> Option<&str> {
+    let mut end = 0;
+    for part in relative.split('/') {
+        if part == DELTA_LOG {
+            return relative.get(..end + part.len());
+        }
+        end += part.len() + 1;
+    }
+    None
+}
+
+/// Takes the files of a Delta table for those that lie in its folder: some of them are no longer its data.
+async fn delta_files(stores: &Stores, location: &Location, log: &str, found: &mut Found) -> Result<DeltaListing> {
+    if log != DELTA_LOG || found.base != location.path().as_ref() {
+        return Err(Error::Delta {
+            reason: format!("there is a Delta table among the files, see {}", printable(log)),
+            file: location.to_string(),
+            cure: "give the folder of each table as a location of its own".to_owned(),
+            source: None,
+        });
+    }
+    DeltaListing::of(stores, location, found).await
 }
 
 pub(crate) fn no_input(location: &Location, reason: impl Into<String>, cure: &str) -> Error {
@@ -155,7 +205,12 @@ async fn remote(store: &dyn ObjectStore, location: &Location, kind: FileKind) ->
         match store.head(location.path()).await {
             Ok(meta) => {
                 let base = location.path().as_ref().rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
-                return Ok(Found { paths: BTreeMap::from([(meta.location.clone(), Some(meta))]), ignored: 0, base });
+                return Ok(Found {
+                    paths: BTreeMap::from([(meta.location.clone(), Some(meta))]),
+                    ignored: 0,
+                    base,
+                    delta_log: None,
+                });
             }
             Err(object_store::Error::NotFound { .. }) => {}
             Err(error) => return Err(store_error("HEAD", &name, error)),
@@ -171,7 +226,7 @@ async fn remote(store: &dyn ObjectStore, location: &Location, kind: FileKind) ->
         (location.path().as_ref().to_owned(), folder, None)
     };
     let folders: BTreeSet<&str> = objects.iter().flat_map(|meta| ancestors(meta.location.as_ref())).collect();
-    let mut found = Found { paths: BTreeMap::new(), ignored: 0, base };
+    let mut found = Found { paths: BTreeMap::new(), ignored: 0, base, delta_log: None };
     for meta in &objects {
         let path = meta.location.as_ref();
         let Some(relative) = below(path, &found.base) else { continue };
@@ -184,6 +239,9 @@ async fn remote(store: &dyn ObjectStore, location: &Location, kind: FileKind) ->
             Some(Some(named)) => named,
             Some(None) => continue,
         };
+        if let Some(log) = delta_log(relative) {
+            found.delta_log.get_or_insert_with(|| log.to_owned());
+        }
         if is_hidden(relative) || !(named || kind.takes(relative)) || (meta.size == 0 && is_marker(relative)) {
             found.ignored += 1;
         } else {

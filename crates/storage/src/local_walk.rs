@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use object_store::path::Path as StorePath;
 
-use crate::listing::{FileKind, Found, is_hidden, no_input};
+use crate::listing::{FileKind, Found, delta_log, is_hidden, no_input};
 use crate::location::printable;
 use crate::pattern::Pattern;
 use crate::store_error::io_error;
@@ -25,7 +25,7 @@ pub(crate) fn find(location: &Location, of: FileKind) -> Result<Found> {
         }
         Ok(meta) if meta.is_file() => {
             let base = location.path().as_ref().rsplit_once('/').map_or("", |(folder, _)| folder).to_owned();
-            Ok(Found { paths: BTreeMap::from([(location.path().clone(), None)]), ignored: 0, base })
+            Ok(Found { paths: BTreeMap::from([(location.path().clone(), None)]), ignored: 0, base, delta_log: None })
         }
         Ok(meta) => Err(not_a_file(&path, kind(&meta))),
         Err(_) if path.symlink_metadata().is_ok_and(|meta| meta.is_symlink()) => {
@@ -54,7 +54,7 @@ struct Folder {
 }
 
 fn walk(root: &Path, base: &str, pattern: Option<&Pattern>, of: FileKind) -> Result<Found> {
-    let mut found = Found { paths: BTreeMap::new(), ignored: 0, base: base.to_owned() };
+    let mut found = Found { paths: BTreeMap::new(), ignored: 0, base: base.to_owned(), delta_log: None };
     let mut open = vec![Folder { path: root.to_owned(), relative: String::new(), above: Vec::new() }];
     while let Some(folder) = open.pop() {
         let failed = |error| io_error("list", &folder.path.display().to_string(), 0, error);
@@ -69,6 +69,9 @@ fn walk(root: &Path, base: &str, pattern: Option<&Pattern>, of: FileKind) -> Res
             let relative =
                 if folder.relative.is_empty() { text.to_string() } else { format!("{}/{text}", folder.relative) };
             if is_hidden(&relative) {
+                if let Some(log) = delta_log(&relative) {
+                    found.delta_log.get_or_insert_with(|| log.to_owned());
+                }
                 found.ignored += 1;
                 continue;
             }

@@ -26,6 +26,9 @@ pub struct InputPin {
     pub bytes: u64,
     /// When it was last modified, epoch seconds.
     pub last_modified: i64,
+    /// The version of the Delta table that it was a file of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delta_version: Option<u64>,
 }
 
 impl From<&crate::InputFile> for InputPin {
@@ -35,6 +38,7 @@ impl From<&crate::InputFile> for InputPin {
             etag: file.meta.e_tag.clone(),
             bytes: file.meta.size,
             last_modified: file.meta.last_modified.timestamp(),
+            delta_version: file.delta_version,
         }
     }
 }

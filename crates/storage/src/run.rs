@@ -63,7 +63,9 @@ impl Run {
     /// A run that has written nothing yet, at a location that is fit for one.
     async fn prepare(versions: Versions) -> Result<Self> {
         let folder = &versions.folder;
-        if let Some(example) = folder.foreign(OURS).await? {
+        if let Some(example) = folder.foreign(OURS).await?
+            && !(versions.beside_delta_log && folder.has_delta_log().await?)
+        {
             return Err(Error::OutputNotEmpty { file: versions.location().to_string(), example });
         }
         if let Some(disk) = folder.disk.clone() {

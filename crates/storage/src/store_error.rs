@@ -167,7 +167,7 @@ pub(crate) fn is_not_encrypted(error: &object_store::Error) -> bool {
     find::<NotEncrypted>(error).is_some()
 }
 
-fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
+pub(crate) fn find<'a, T: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a T> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref::<T>() {
