@@ -4,6 +4,7 @@
 //! id of the run is an application transaction of the table, so no run is ever in it twice.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use datafusion::arrow::array::{AsArray, BooleanArray, RecordBatch};
 use datafusion::arrow::compute::{cast, filter_record_batch};
@@ -14,8 +15,8 @@ use datafusion::parquet::file::properties::WriterProperties;
 use futures::TryStreamExt;
 use item_affinity_solution::SolutionVersion;
 use item_affinity_storage::{
-    Commit, DeltaChange, DeltaFile, DeltaTable, Error as StorageError, NewDeltaTable, Versions, list_parquet,
-    open_parquet, sha256_hex,
+    Commit, DeltaChange, DeltaFile, DeltaTable, Error as StorageError, ErrorKind, NewDeltaTable, Versions,
+    list_parquet, open_parquet, sha256_hex,
 };
 
 use crate::delta_mode::{DeltaMode, FIRST_ITEM, LAST_ITEM};
@@ -32,6 +33,9 @@ const SOLUTION: &str = "solution_version";
 
 /// So often another writer may come first.
 const MOST_ATTEMPTS: usize = 50;
+/// So often a store may fail in a way that it does not retry by itself, with waits of 0.2 to 6.4 s.
+const MOST_FAILURES: u32 = 6;
+const FIRST_WAIT: Duration = Duration::from_millis(100);
 
 impl BatchSegmentJob {
     /// Makes the segments of a commit data of the Delta table at the same place, unless they are; gives the version of
@@ -50,6 +54,7 @@ impl BatchSegmentJob {
         let requests = Requests::of(&self.items, self.filter.as_ref(), &version.items.ids);
         let items = requests.groups.iter().flat_map(|group| group.items.iter().map(String::as_str));
         let items = items.filter(|id| version.items.ids.index_of(id).is_some()).collect::<BTreeSet<_>>();
+        let mut failures = 0;
         for _ in 0..MOST_ATTEMPTS {
             let table = DeltaTable::open(&self.stores, location).await?;
             let mut change = DeltaChange {
@@ -100,16 +105,13 @@ impl BatchSegmentJob {
                     versions.sync(&format!("_delta_log/{at:020}.json")).await?;
                     return Ok(at);
                 }
-                // Another writer came first, or the answer was lost: the log tells which.
+                // Another writer came first, or the answer was lost: the log tells which, when it is read again.
                 Ok(None) => {}
-                Err(error) => {
-                    let now = DeltaTable::open(&self.stores, location).await?;
-                    let landed = match &now {
-                        Some(table) => table.transaction(&transaction).await?,
-                        None => None,
-                    };
-                    return landed.ok_or_else(|| error.into());
+                Err(error) if error.kind() == ErrorKind::Storage && failures < MOST_FAILURES => {
+                    failures += 1;
+                    tokio::time::sleep(FIRST_WAIT * (1 << failures)).await;
                 }
+                Err(error) => return Err(error.into()),
             }
         }
         Err(Error::from(StorageError::Conflict {

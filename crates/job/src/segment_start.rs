@@ -1,7 +1,10 @@
 //! What a batch segment job looks at before it begins: its inputs, and whether it was done already.
 
+use std::future::ready;
+use std::pin::pin;
 use std::sync::Arc;
 
+use futures::{StreamExt, TryStreamExt, stream};
 use item_affinity_solution::{SolutionRef, SolutionVersion};
 use item_affinity_storage::{Commit, ErrorKind, Location, Versions};
 
@@ -9,6 +12,9 @@ use crate::delta_mode::DeltaMode;
 use crate::error::{Error, Result};
 use crate::job_users::JobUsers;
 use crate::segment_job::{BatchSegmentJob, OutputFormat, Solution};
+
+/// Commits read at the same time: the wait is the store's.
+const COMMITS_AT_ONCE: usize = 16;
 
 impl BatchSegmentJob {
     pub(crate) async fn or_cancelled<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
@@ -43,12 +49,12 @@ impl BatchSegmentJob {
     ) -> Result<Option<Commit>> {
         let Some(newest) = newest.filter(|_| !self.force) else { return Ok(None) };
         if self.format == (OutputFormat::Delta { mode: DeltaMode::Append }) {
-            for number in versions.numbers().await?.into_iter().rev() {
-                let commit = versions.read(number).await?;
-                if commit.body.job_key == job_key {
-                    self.observer.note(&format!("already done as version {number} of {}", versions.location()));
-                    return Ok(Some(commit));
-                }
+            let numbers = versions.numbers().await?.into_iter().rev();
+            let commits = stream::iter(numbers).map(|number| versions.read(number)).buffered(COMMITS_AT_ONCE);
+            let mut same = pin!(commits.try_filter(|commit| ready(commit.body.job_key == job_key)));
+            if let Some(done) = same.try_next().await? {
+                self.observer.note(&format!("already done as version {} of {}", done.version, versions.location()));
+                return Ok(Some(done));
             }
             return Ok(None);
         }

@@ -272,7 +272,8 @@ fn is_no_table(error: &DeltaTableError) -> bool {
 
 fn is_race(error: &DeltaTableError) -> bool {
     match error {
-        DeltaTableError::VersionAlreadyExists(_) => true,
+        // The second: a store refused the first commit because of another one, and then there is none.
+        DeltaTableError::VersionAlreadyExists(_) | DeltaTableError::InvalidVersion(_) => true,
         DeltaTableError::Transaction { source } => matches!(
             source,
             TransactionError::VersionAlreadyExists(_)
