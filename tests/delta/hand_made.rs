@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::common::{cli, data, succeed};
+use crate::common::{cli, data, item_affinity, run, succeed};
 
 /// A table of the built-in users with one commit of these actions.
 fn table(folder: &Path, name: &str, change: impl FnOnce(&mut Vec<Value>)) -> String {
@@ -120,6 +120,18 @@ fn a_log_that_plain_parquet_files_do_not_answer_is_refused_by_name() {
         let ended = read(&plain);
         assert_eq!((ended.code, ended.stderr.lines().count()), (3, 1), "{text:?} {ended:?}");
         assert!(ended.stderr.contains("ERR_DELTA: ") && !ended.stderr.contains("panicked"), "{text:?} {ended:?}");
+    }
+    // Lines of a log hold ids of users: bounds of files and values of partition columns. No message repeats them.
+    for line in [
+        json!({ "add": { "path": "p", "partitionValues": { "user_id": ["canary"] }, "size": "canary", "modificationTime": 0 } }),
+        json!({ "metaData": { "id": "canary", "schemaString": "canary", "partitionColumns": "canary" } }),
+        json!({ "protocol": { "minReaderVersion": "canary" } }),
+    ] {
+        std::fs::write(&damaged, format!("{line}\n{line} canary")).unwrap();
+        let sql = format!("CREATE EXTERNAL TABLE t STORED AS DELTATABLE LOCATION '{plain}'");
+        let ended = run(item_affinity().env("RUST_LOG", "trace").args(["sql", "-c", &sql]));
+        assert_eq!(ended.code, 3, "{line} {ended:?}");
+        assert!(ended.stderr.contains("ERR_DELTA: ") && !ended.stderr.contains("canary"), "{line} {ended:?}");
     }
     std::fs::remove_file(&damaged).unwrap();
     assert!(read(&plain).stderr.contains("the folder _delta_log has no log"), "{:?}", read(&plain));

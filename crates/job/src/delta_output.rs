@@ -161,6 +161,7 @@ impl BatchSegmentJob {
             statistics: kept.statistics(),
         };
         versions.put_beside(&path, bytes.into()).await?;
+        versions.sync(&path).await?;
         Ok(Some(vec![rest]))
     }
 }

@@ -69,11 +69,11 @@ impl Versions {
         self.folder.replace(name, bytes).await
     }
 
-    /// Puts an object that something else wrote below the location on disk, where the store is a disk.
+    /// Puts an object with its name on disk, where the store is a disk.
     ///
     /// # Errors
     /// What the system answered.
     pub async fn sync(&self, name: &str) -> Result<()> {
-        self.folder.sync(vec![name.to_owned()]).await
+        self.folder.sync_object(name).await
     }
 }

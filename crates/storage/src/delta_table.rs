@@ -301,7 +301,15 @@ fn delta_error(location: &Location, error: &DeltaTableError) -> Error {
         DeltaTableError::InvalidJsonLog { version, .. } => format!("a line of commit {version} is no JSON"),
         DeltaTableError::InvalidStatsJson { .. } => "statistics of a file are no JSON".to_owned(),
         DeltaTableError::Parquet { .. } => "a checkpoint cannot be read".to_owned(),
-        other => printable(&other.to_string()),
+        other => {
+            let text = printable(&other.to_string());
+            // These speak of the table; others may repeat what stands in a line of the log.
+            let of_the_table = ["nsupported", "rotocol", "metadata found", "append-only", "eatures"];
+            match of_the_table.iter().any(|word| text.contains(word)) {
+                true => text.trim_end_matches('.').to_owned(),
+                false => "the log cannot be read".to_owned(),
+            }
+        }
     };
     Error::Delta { reason, file: location.to_string(), cure: "repair or replace the table".to_owned(), source: None }
 }

@@ -9,7 +9,7 @@ use object_store::{GetOptions, ObjectStore, ObjectStoreExt, PutMode, PutPayload}
 
 use crate::durable::{Disk, Put};
 use crate::listing::DELTA_LOG;
-use crate::store_error::{is_final, is_not_encrypted, store_error};
+use crate::store_error::{io_error, is_final, is_not_encrypted, store_error};
 use crate::{Error, Location, Result, Stores};
 
 /// How often a removal is tried when the connection breaks.
@@ -147,7 +147,7 @@ impl Folder {
             let entries = match std::fs::read_dir(&disk.root) {
                 Ok(entries) => entries,
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-                Err(e) => return Err(crate::store_error::io_error("list", &self.location.to_string(), 0, e)),
+                Err(e) => return Err(io_error("list", &self.location.to_string(), 0, e)),
             };
             let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
             let names: Vec<String> = names.collect();
@@ -243,6 +243,19 @@ impl Folder {
             Some(disk) => blocking(move || disk.sync_folders(names.iter().map(String::as_str))).await,
             None => Ok(()),
         }
+    }
+
+    /// Puts an object that another writer wrote on disk, where the store is a disk.
+    pub(crate) async fn sync_object(&self, name: &str) -> Result<()> {
+        let Some(disk) = self.disk.clone() else { return Ok(()) };
+        let name = name.to_owned();
+        let synced = move || {
+            let path = disk.path(&name);
+            let file = std::fs::File::open(&path).and_then(|file| disk.sync_file(&file));
+            file.map_err(|e| io_error("fsync", &path.display().to_string(), 0, e))?;
+            disk.sync_folders(std::iter::once(name.as_str()))
+        };
+        blocking(synced).await
     }
 
     /// The store and the path of a name, for streaming.
