@@ -102,6 +102,16 @@ impl CandidateUsersExec {
         }
     }
 
+    /// The user states that are filtered.
+    pub(crate) fn states(&self) -> &Arc<dyn ExecutionPlan> {
+        &self.states
+    }
+
+    /// The same filter over the same user states read in another way; it counts into the metrics of this one.
+    pub(crate) fn with_states(&self, states: Arc<dyn ExecutionPlan>) -> Self {
+        Self { metrics: self.metrics.clone(), ..Self::new(states, Arc::clone(&self.users)) }
+    }
+
     fn candidates(&self, context: &Arc<TaskContext>) -> Result<Candidates> {
         let mut candidates = self.candidates.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(candidates) = candidates.as_ref() {

@@ -1,6 +1,7 @@
 //! The one crossing from this project's errors to DataFusion's.
 
 use std::error::Error;
+use std::fmt;
 
 use datafusion::error::DataFusionError;
 use datafusion::sql::sqlparser::parser::ParserError;
@@ -25,6 +26,78 @@ pub(crate) fn from_storage(error: item_affinity_storage::Error) -> DataFusionErr
     }
 }
 
+/// What went wrong in a task of a cluster, or on the way to one. Errors of tasks reach the client as text, so the text
+/// says what kind of error it was.
+#[derive(Debug)]
+pub struct TaskError {
+    kind: ErrorKind,
+    message: String,
+}
+
+/// What begins the text of an error that travels; its exit code follows, then a colon.
+const TASK_ERROR: &str = "ERR_CLUSTER_TASK ";
+
+/// What a person has to change, or may try again.
+const KINDS: [ErrorKind; 7] = [
+    ErrorKind::Bug,
+    ErrorKind::Usage,
+    ErrorKind::BadInput,
+    ErrorKind::Storage,
+    ErrorKind::Conflict,
+    ErrorKind::CommitUnknown,
+    ErrorKind::Limit,
+];
+
+impl TaskError {
+    /// An error of this kind; `message` is one line with a code and a cure.
+    #[must_use]
+    pub fn new(kind: ErrorKind, message: String) -> Self {
+        Self { kind, message }
+    }
+
+    /// Finds the error of a task in what a cluster says of a failed query; none: no task said anything.
+    #[must_use]
+    pub fn from_text(text: &str) -> Option<Self> {
+        let (code, message) = text.split_once(TASK_ERROR)?.1.split_once(": ")?;
+        let kind = KINDS.into_iter().find(|kind| kind.exit_code().to_string() == code)?;
+        // A cluster puts its own words around the error, and quotes line breaks.
+        let end = message.find(TASK_ERROR_END).unwrap_or(message.len());
+        Some(Self { kind, message: message[..end].to_owned() })
+    }
+
+    /// What kind of error it is.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    /// What a person reads.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// The engine's form; only faults of storage are tried again by a cluster.
+    #[must_use]
+    pub fn into_datafusion(self) -> DataFusionError {
+        match self.kind {
+            ErrorKind::Storage => DataFusionError::IoError(std::io::Error::other(self)),
+            _ => DataFusionError::External(Box::new(self)),
+        }
+    }
+}
+
+/// What ends the text of an error that travels.
+const TASK_ERROR_END: &str = " (end of the task's error)";
+
+impl fmt::Display for TaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{TASK_ERROR}{}: {}{TASK_ERROR_END}", self.kind.exit_code(), self.message)
+    }
+}
+
+impl Error for TaskError {}
+
 /// Turns an error of the model room into DataFusion's form.
 pub(crate) fn from_model(error: item_affinity_model::Error) -> DataFusionError {
     DataFusionError::External(Box::new(error))
@@ -36,6 +109,7 @@ pub(crate) fn from_model(error: item_affinity_model::Error) -> DataFusionError {
 pub fn error_kind(error: &DataFusionError) -> ErrorKind {
     match cause(error) {
         Cause::Ours(kind, _) => kind,
+        Cause::Task(error) => error.kind(),
         Cause::Store(error) => error.kind(),
         Cause::Engine(root) => match root {
             DataFusionError::IoError(_) => ErrorKind::Storage,
@@ -52,6 +126,7 @@ pub fn error_kind(error: &DataFusionError) -> ErrorKind {
 pub fn error_message(error: &DataFusionError) -> String {
     match cause(error) {
         Cause::Ours(_, error) => error.to_string(),
+        Cause::Task(error) => error.message().to_owned(),
         Cause::Store(error) => error.to_string(),
         Cause::Engine(DataFusionError::Plan(text)) => text.clone(),
         Cause::Engine(DataFusionError::SQL(error, _)) => syntax_message(error),
@@ -76,6 +151,7 @@ fn syntax_message(error: &ParserError) -> String {
 /// The error of a chain that says most.
 enum Cause<'a> {
     Ours(ErrorKind, &'a (dyn Error + 'static)),
+    Task(&'a TaskError),
     Store(item_affinity_storage::Error),
     Engine(&'a DataFusionError),
 }
@@ -88,6 +164,9 @@ fn cause(error: &DataFusionError) -> Cause<'_> {
         }
         if let Some(ours) = error.downcast_ref::<item_affinity_storage::Error>() {
             return Cause::Ours(ours.kind(), error);
+        }
+        if let Some(ours) = error.downcast_ref::<TaskError>() {
+            return Cause::Task(ours);
         }
         if let Some(answer) = error.downcast_ref::<datafusion::object_store::Error>() {
             return Cause::Store(from_object_store(answer));

@@ -23,10 +23,9 @@ use datafusion::physical_plan::{
 };
 use futures::stream::{self, StreamExt, TryStreamExt};
 use item_affinity_model::Explainer;
-use item_affinity_solution::SolutionVersion;
-use item_affinity_storage::Stores;
 
-use crate::error::{from_model, from_solution};
+use crate::asked_items::AskedItems;
+use crate::error::from_model;
 use crate::memory_limit::with_cure;
 use crate::segment_reasons::{AllReasons, Asked, Explanations, Solver};
 use crate::segment_schema::{EXPLANATION_SCHEMA, explanation_order, segment_order};
@@ -36,18 +35,16 @@ use crate::top_k_users_exec::{CancelOnDrop, blocking};
 const USERS_AT_ONCE: usize = 32;
 
 /// What is to be explained, and from what.
-pub(crate) struct ExplanationQuery {
-    pub(crate) stores: Stores,
-    pub(crate) version: Arc<SolutionVersion>,
-    /// The asked items as places in the version, in the order of the request.
-    pub(crate) items: Vec<u32>,
+pub struct ExplanationQuery {
+    /// The asked items, with the solution version that knows them.
+    pub items: Arc<AskedItems>,
     /// Reasons for each user and item at most.
-    pub(crate) reasons: usize,
+    pub reasons: usize,
 }
 
 impl fmt::Debug for ExplanationQuery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ExplanationQuery({} reasons from {})", self.reasons, self.version.reference())
+        write!(f, "ExplanationQuery({} reasons from {})", self.reasons, self.items.source().reference())
     }
 }
 
@@ -70,8 +67,9 @@ pub struct ExplainSegmentsExec {
 }
 
 impl ExplainSegmentsExec {
-    /// Puts the node on indexed segments.
-    pub(crate) fn new(query: Arc<ExplanationQuery>, input: Arc<dyn ExecutionPlan>) -> Self {
+    /// Puts the node on segments with all columns and the places of item and user behind them.
+    #[must_use]
+    pub fn new(query: Arc<ExplanationQuery>, input: Arc<dyn ExecutionPlan>) -> Self {
         let schema = Arc::clone(&EXPLANATION_SCHEMA);
         let properties = PlanProperties::new(
             EquivalenceProperties::new_with_orderings(schema, [explanation_order()]),
@@ -80,6 +78,12 @@ impl ExplainSegmentsExec {
             Boundedness::Bounded,
         );
         Self { query, input, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
+    }
+
+    /// What is explained.
+    #[must_use]
+    pub fn query(&self) -> &Arc<ExplanationQuery> {
+        &self.query
     }
 }
 
@@ -169,7 +173,7 @@ impl ExecutionPlan for ExplainSegmentsExec {
             let segments = gather(input, &memory).await?;
             let config = context.session_config();
             let (solver, reasons) = explain(&query, &segments, config.target_partitions(), &memory, &metrics).await?;
-            let (version, batch_size) = (Arc::clone(&query.version), config.batch_size());
+            let (version, batch_size) = (query.items.source().get().await?, config.batch_size());
             let mut explanations = Explanations::new(segments, solver, reasons, version, batch_size);
             while let Some(batch) = explanations.next_batch()? {
                 metrics.baseline.record_output(batch.num_rows());
@@ -213,19 +217,21 @@ async fn explain(
     metrics: &Metrics,
 ) -> Result<(Arc<Solver>, AllReasons)> {
     let (what, rows) = (Arc::clone(query), segments.to_vec());
-    let asked = blocking(move || Asked::new(&rows, &what.items)).await?;
+    let asked = blocking(move || Asked::new(&rows, what.items.places())).await?;
     metrics.users_explained.add(asked.users.len());
     let read = metrics.read_time.timer();
-    let history = query.version.user_history(&query.stores, &asked.users).await.map_err(from_solution)?;
+    let source = query.items.source();
+    let version = source.get().await?;
+    let history = version.user_history(&source.stores, &asked.users).await.map_err(|e| source.error(e))?;
     read.done();
     memory.grow(history.nnz() * 8 + size_of_val(history.indptr()))?;
-    let (items, dimension) = query.version.items.factors.dim();
+    let (items, dimension) = version.items.factors.dim();
     memory.grow(items * dimension * size_of::<f32>())?;
-    let what = Arc::clone(query);
+    let count = query.reasons;
     let solver = blocking(move || {
-        let (recipe, factors) = (&what.version.model.recipe, what.version.items.factors.view());
+        let (recipe, factors) = (&version.model.recipe, version.items.factors.view());
         let explainer = Explainer::new(recipe, factors).map_err(from_model)?;
-        Ok(Solver { explainer, asked, history, count: what.reasons })
+        Ok(Solver { explainer, asked, history, count })
     })
     .await?;
     memory.grow(solver.bytes_of_a_thread(dimension) * threads)?;

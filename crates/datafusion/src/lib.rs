@@ -40,6 +40,7 @@
 //! line, or of output formats.
 
 mod among_users;
+mod asked_items;
 mod call_arguments;
 mod call_planner;
 mod candidate_users_exec;
@@ -51,7 +52,6 @@ mod explain_segments_exec;
 mod id_column;
 mod id_set;
 mod item_list;
-mod item_pairs;
 mod items_argument;
 mod memory_limit;
 mod options;
@@ -76,6 +76,7 @@ mod user_states;
 mod user_states_exec;
 mod users_argument;
 mod vector_function;
+mod version_source;
 
 use std::sync::Arc;
 
@@ -84,10 +85,11 @@ use item_affinity_storage::Stores;
 
 use catalog_functions::Catalog;
 
+pub use asked_items::AskedItems;
 pub use candidate_users_exec::{CandidateCounts, CandidateUsersExec};
 pub use delta_provider::DeltaProvider;
-pub use error::{error_kind, error_message};
-pub use explain_segments_exec::ExplainSegmentsExec;
+pub use error::{TaskError, error_kind, error_message};
+pub use explain_segments_exec::{ExplainSegmentsExec, ExplanationQuery};
 pub use item_list::{ItemEntry, ItemError, ItemFile, ItemList};
 pub use options::{
     DEFAULT_MAX_ITEMS, DEFAULT_NUM_RESULTS, DEFAULT_REASONS, ItemAffinityOptions, NUM_RESULTS_RANGE, OnUnknownItem,
@@ -99,6 +101,7 @@ pub use segments_plan::{SegmentsPlan, SegmentsRequest, segments_dataframe};
 pub use session::{SessionSettings, session};
 pub use top_k_users_exec::{SegmentQuery, TopKUsersPerItemExec};
 pub use user_list::read_user_ids;
+pub use version_source::{TravelledVersions, VersionSource};
 
 /// Adds the functions and options to a session; solution versions are reached with what the environment says.
 pub fn register(ctx: &SessionContext) {

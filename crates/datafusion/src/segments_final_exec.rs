@@ -73,7 +73,29 @@ impl SegmentsFinalExec {
         Self::with_columns(query, input, [ITEM_ID, RANK, USER_ID, SCORE, ITEM, USER_INDEX].into())
     }
 
-    fn with_columns(query: Arc<SegmentQuery>, input: Arc<dyn ExecutionPlan>, columns: Arc<[usize]>) -> Result<Self> {
+    /// What is asked.
+    #[must_use]
+    pub fn query(&self) -> &Arc<SegmentQuery> {
+        &self.query
+    }
+
+    /// What it gives: places among `item_id, rank, user_id, score`, then the places of item and user.
+    #[must_use]
+    pub fn columns(&self) -> &[usize] {
+        &self.columns
+    }
+
+    /// The node with what [`Self::columns`] of another one says.
+    ///
+    /// # Errors   as [`Self::new`]
+    pub fn with_columns(
+        query: Arc<SegmentQuery>,
+        input: Arc<dyn ExecutionPlan>,
+        columns: Arc<[usize]>,
+    ) -> Result<Self> {
+        if columns.iter().any(|column| *column > USER_INDEX) {
+            return plan_err!("segments have {} columns inside a plan, asked for {columns:?}", USER_INDEX + 1);
+        }
         if columns.contains(&USER_ID) && !query.user_ids {
             return plan_err!("a segment query without ids of users cannot give user_id");
         }
@@ -105,7 +127,7 @@ fn equivalences(query: &SegmentQuery, schema: &SchemaRef, columns: &[usize]) -> 
     let by_score = [sort(ITEM_ID, false), sort(SCORE, true)];
     // What follows a column that is not given is in no order, unless there is one item alone.
     let shown = |order: [Option<PhysicalSortExpr>; 2]| match order {
-        [None, rest] if query.item_ids.len() == 1 => rest.into_iter().collect::<Vec<_>>(),
+        [None, rest] if query.items.ids().len() == 1 => rest.into_iter().collect::<Vec<_>>(),
         order => order.into_iter().map_while(|sort| sort).collect(),
     };
     let orders = [shown(by_rank), shown(by_score)].into_iter().filter(|order| !order.is_empty());
@@ -184,7 +206,7 @@ impl ExecutionPlan for SegmentsFinalExec {
 
     /// How many rows there will be, so that the optimizer puts the smaller side of a join into memory.
     fn statistics_from_inputs(&self, _inputs: &[Arc<Statistics>], args: &StatisticsArgs) -> Result<Arc<Statistics>> {
-        let (items, longest) = (self.query.item_ids.len(), self.query.longest_segment());
+        let (items, longest) = (self.query.items.ids().len(), self.query.longest_segment());
         let rows = items.saturating_mul(longest);
         let partitions = self.properties.output_partitioning().partition_count().max(1);
         let rows = match args.partition() {
@@ -283,7 +305,7 @@ impl SegmentMerge {
         let users = batch.column(1).as_primitive::<UInt32Type>().values();
         let scores = batch.column(2).as_primitive::<Float32Type>().values();
         let least = self.query.min_score;
-        let known = u32::try_from(self.query.item_ids.len()).unwrap_or(u32::MAX);
+        let known = u32::try_from(self.query.items.ids().len()).unwrap_or(u32::MAX);
         if items.iter().any(|item| *item >= known) {
             return internal_err!("a candidate names an item that was not asked for");
         }
@@ -359,7 +381,7 @@ impl Segments {
     fn column(&self, column: usize, rows: &[Candidate], ranks: &[i32]) -> Result<ArrayRef> {
         Ok(match column {
             ITEM_ID => {
-                let ids = rows.iter().map(|row| self.merge.query.item_ids[row.item as usize].as_str());
+                let ids = rows.iter().map(|row| self.merge.query.items.ids()[row.item as usize].as_str());
                 Arc::new(StringArray::from_iter_values(ids))
             }
             RANK => Arc::new(Int32Array::from(ranks.to_vec())),

@@ -19,15 +19,14 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::empty::EmptyExec;
 use datafusion::physical_plan::projection::ProjectionExec;
 use datafusion::prelude::col;
-use item_affinity_model::ndarray::Axis;
 use item_affinity_solution::SolutionVersion;
 use item_affinity_storage::Stores;
 
+use crate::asked_items::AskedItems;
 use crate::candidate_users_exec::CandidateUsersExec;
 use crate::explain_function::NAME as EXPLAIN_NAME;
 use crate::explain_segments_exec::{ExplainSegmentsExec, ExplanationQuery};
 use crate::id_column;
-use crate::item_pairs::ItemPairs;
 use crate::options::{
     CallOptions, DEFAULT_REASONS, OnUnknownItem, Seen, checked_min_score, checked_num_results, checked_reasons,
 };
@@ -39,13 +38,13 @@ use crate::shared_parts::SharedParts;
 use crate::top_k_users_exec::{SegmentQuery, TopKUsersPerItemExec};
 use crate::user_states;
 use crate::users_argument::USER_ID;
+use crate::version_source::VersionSource;
 
 /// What is asked of one solution version, resolved once; the plan is made of it for each execution anew, because a
 /// scan can be executed only once.
 #[derive(Clone, Debug)]
 pub(crate) struct ResolvedSegments {
     stores: Stores,
-    shared: SharedParts,
     version: Arc<SolutionVersion>,
     /// None when the version knows none of the items.
     query: Option<Arc<SegmentQuery>>,
@@ -84,24 +83,20 @@ impl ResolvedSegments {
         }
         known.retain(|index| version.items.ids.id(*index).is_some_and(|item| narrowed.asks_for(item)));
         // The vocabulary is sorted, so ascending indexes are ascending ids.
-        let rows = known.iter().map(|index| *index as usize).collect::<Vec<_>>();
+        let ids = known.iter().filter_map(|index| version.items.ids.id(*index)).map(str::to_owned).collect();
+        let source = VersionSource::opened(stores, shared, version);
+        let items = Arc::new(AskedItems::new(source, ids, known.into_iter().collect())?);
         let query = SegmentQuery {
-            solution_version: version.reference().to_string(),
-            item_ids: known.iter().filter_map(|index| version.items.ids.id(*index)).map(str::to_owned).collect(),
-            item_factors: Arc::new(version.items.factors.select(Axis(0), &rows)),
-            item_log_odds: rows.iter().map(|row| version.items.log_odds[*row]).collect(),
-            slopes: version.model.slopes,
+            items,
             num_results: narrowed.num_results(options.num_results),
             seen: options.seen,
             min_score: narrowed.min_score(options.min_score),
             user_ids: true,
             users: version.user_parts.iter().map(|part| part.rows as usize).sum(),
             filtered: users.is_some(),
-            pairs: Arc::new(ItemPairs::new(stores, version, known.iter().copied().collect())),
         };
-        query.validate()?;
-        let query = (!known.is_empty()).then(|| Arc::new(query));
-        Ok(Self { stores: stores.clone(), shared, version: Arc::clone(version), query, users, unknown_items })
+        let query = (!query.items.ids().is_empty()).then(|| Arc::new(query));
+        Ok(Self { stores: stores.clone(), version: Arc::clone(version), query, users, unknown_items })
     }
 
     /// The physical plan for one execution; the optimizer adds the exchange between the two nodes.
@@ -132,12 +127,7 @@ impl ResolvedSegments {
             return project(Arc::new(EmptyExec::new(Arc::clone(&EXPLANATION_SCHEMA))), projection);
         };
         let segments = Arc::new(SegmentsFinalExec::indexed(Arc::clone(query), self.top_users(session, query).await?)?);
-        let what = ExplanationQuery {
-            stores: self.stores.clone(),
-            version: Arc::clone(&self.version),
-            items: query.pairs.items().to_vec(),
-            reasons,
-        };
+        let what = ExplanationQuery { items: Arc::clone(&query.items), reasons };
         project(Arc::new(ExplainSegmentsExec::new(Arc::new(what), segments)), projection)
     }
 
@@ -145,7 +135,7 @@ impl ResolvedSegments {
         user_states::register_store(session.runtime_env(), &self.stores, &self.version)?;
         // A filter of users looks at their ids, whoever asks for them afterwards.
         let ids = query.user_ids || self.users.is_some();
-        let mut states = user_states::scan(&self.stores, &self.version, &self.shared, session, ids)?;
+        let mut states = user_states::scan(query.items.source(), &self.version, session, ids)?;
         if let Some(users) = &self.users {
             states = Arc::new(CandidateUsersExec::new(states, session.create_physical_plan(users).await?));
         }

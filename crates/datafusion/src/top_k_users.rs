@@ -8,9 +8,10 @@ use datafusion::arrow::datatypes::{Float32Type, UInt32Type};
 use datafusion::common::internal_err;
 use datafusion::error::Result;
 use item_affinity_model::ndarray::{ArrayView2, s};
-use item_affinity_model::{Csr, Scored, TileLogOdds, TopKUsers, score_tile};
+use item_affinity_model::{Scored, TileLogOdds, TopKUsers, score_tile};
 use item_affinity_solution::factor_values;
 
+use crate::asked_items::Ranking;
 use crate::error::from_model;
 use crate::options::Seen;
 use crate::segment_schema::candidate_schema;
@@ -25,8 +26,8 @@ pub(crate) const ITEM_BLOCK: usize = 512;
 /// Scores batches of user states against the asked items and keeps the best `k` users of each.
 pub(crate) struct PartitionTopK {
     query: Arc<SegmentQuery>,
-    /// Pairs with history, in blocks of [`ITEM_BLOCK`] items.
-    history: Arc<Vec<Csr>>,
+    /// Of the asked items; pairs in blocks of [`ITEM_BLOCK`] items.
+    ranking: Arc<Ranking>,
     blocks: Vec<TopKUsers>,
     tile: Vec<f32>,
     /// None are kept where nobody asks for them.
@@ -34,11 +35,11 @@ pub(crate) struct PartitionTopK {
 }
 
 impl PartitionTopK {
-    pub(crate) fn new(query: Arc<SegmentQuery>, history: Arc<Vec<Csr>>) -> Self {
-        let (items, k) = (query.item_factors.nrows(), query.num_results);
+    pub(crate) fn new(query: Arc<SegmentQuery>, ranking: Arc<Ranking>) -> Self {
+        let (items, k) = (ranking.factors.nrows(), query.num_results);
         let blocks = (0..items).step_by(ITEM_BLOCK).map(|at| TopKUsers::new(ITEM_BLOCK.min(items - at), k)).collect();
         let tile = vec![0.0; items.min(ITEM_BLOCK) * TILE_USERS];
-        Self { query, history, blocks, tile, ids: UserIds::new() }
+        Self { query, ranking, blocks, tile, ids: UserIds::new() }
     }
 
     /// Bytes held: candidates, the tile of scores, and ids of users; not the shared history.
@@ -54,7 +55,7 @@ impl PartitionTopK {
     /// # Cost   items × users × hidden_dimension multiply-adds, on the calling thread
     pub(crate) fn push(&mut self, batch: &RecordBatch, stop: &AtomicBool) -> Result<usize> {
         let users = batch.num_rows();
-        let dimension = self.query.item_factors.ncols();
+        let dimension = self.ranking.factors.ncols();
         let user_index = batch.column(USER_INDEX).as_primitive::<UInt32Type>().clone();
         let factors = factor_values(batch.column(FACTOR).as_fixed_size_binary());
         let Ok(factors) = ArrayView2::from_shape((users, dimension), factors.as_ref()) else {
@@ -70,19 +71,19 @@ impl PartitionTopK {
             let user_factors = factors.slice(s![from..to, ..]);
             for (block, top) in self.blocks.iter_mut().enumerate() {
                 let first = block * ITEM_BLOCK;
-                let items = self.query.item_factors.nrows().min(first + ITEM_BLOCK) - first;
-                let (tile_users, history) = (&user_index.values()[from..to], &self.history[block]);
+                let items = self.ranking.factors.nrows().min(first + ITEM_BLOCK) - first;
+                let (tile_users, history) = (&user_index.values()[from..to], &self.ranking.history[block]);
                 if repeat_pairs {
                     top.push_repeat_pairs(tile_users, history).map_err(from_model)?;
                 }
                 if new_pairs {
-                    let item_factors = self.query.item_factors.slice(s![first..first + items, ..]);
+                    let item_factors = self.ranking.factors.slice(s![first..first + items, ..]);
                     let affinities = &mut self.tile[..items * (to - from)];
                     score_tile(item_factors, user_factors, affinities).map_err(from_model)?;
                     let tile = TileLogOdds {
-                        slopes: self.query.slopes,
+                        slopes: self.ranking.slopes,
                         users: &log_odds[from..to],
-                        items: &self.query.item_log_odds[first..first + items],
+                        items: &self.ranking.log_odds[first..first + items],
                     };
                     top.push_new_pairs(affinities, tile_users, tile, history).map_err(from_model)?;
                 }

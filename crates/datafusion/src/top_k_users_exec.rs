@@ -1,13 +1,13 @@
 //! `TopKUsersPerItemExec`: the plan node that scores a partition of user states and keeps the best users of each item.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use datafusion::common::Statistics;
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{internal_err, plan_err};
+use datafusion::common::internal_err;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::MemoryConsumer;
@@ -22,28 +22,19 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties, SendableRecordBatchStream,
 };
 use futures::StreamExt;
-use item_affinity_model::NewPairSlopes;
-use item_affinity_model::ndarray::Array2;
 
-use crate::item_pairs::{self, ItemPairs};
+use crate::asked_items::{self, AskedItems};
 use crate::memory_limit::resize;
 use crate::options::Seen;
 use crate::segment_schema::candidate_schema;
 use crate::top_k_users::{ITEM_BLOCK, PartitionTopK};
+use crate::user_states;
 
 /// What is asked, resolved once against one solution version; it travels inside the nodes.
 #[derive(Clone, Debug)]
 pub struct SegmentQuery {
-    /// The solution version, as a person would name it, number included.
-    pub solution_version: String,
-    /// Asked items that the version knows, ascending, each once.
-    pub item_ids: Vec<String>,
-    /// Their factors: items × hidden_dimension, row by row in the order of `item_ids`.
-    pub item_factors: Arc<Array2<f32>>,
-    /// What each item adds to the log-odds of a new pair, in the order of `item_ids`.
-    pub item_log_odds: Vec<f32>,
-    /// How affinity counts in the log-odds of a new pair.
-    pub slopes: NewPairSlopes,
+    /// The asked items, with the solution version that knows them.
+    pub items: Arc<AskedItems>,
     /// Users per item.
     pub num_results: usize,
     /// Whether users with history of the item are in its segment.
@@ -56,8 +47,6 @@ pub struct SegmentQuery {
     pub users: usize,
     /// Whether a filter lets only some of them through.
     pub filtered: bool,
-    /// The pairs with history of these items.
-    pub(crate) pairs: Arc<ItemPairs>,
 }
 
 impl SegmentQuery {
@@ -65,18 +54,6 @@ impl SegmentQuery {
     #[must_use]
     pub fn longest_segment(&self) -> usize {
         self.num_results.min(self.users)
-    }
-
-    /// Checks what the nodes rely on.
-    ///
-    /// # Errors   a plan error when shapes differ or items are not ascending
-    pub fn validate(&self) -> Result<()> {
-        let items = self.item_ids.len();
-        let one_each = items == self.item_factors.nrows() && items == self.item_log_odds.len();
-        if !one_each || !self.item_ids.is_sorted_by(|a, b| a < b) {
-            return plan_err!("a segment query needs ascending item ids with one factor and log-odds each");
-        }
-        Ok(())
     }
 }
 
@@ -91,6 +68,8 @@ pub struct TopKUsersPerItemExec {
     input: Arc<dyn ExecutionPlan>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
+    /// What it reads where the plan has travelled: the input with verified user states, one for all partitions.
+    verified: Mutex<Option<Arc<dyn ExecutionPlan>>>,
 }
 
 impl TopKUsersPerItemExec {
@@ -104,22 +83,48 @@ impl TopKUsersPerItemExec {
             EmissionType::Final,
             Boundedness::Bounded,
         );
-        Self { query, input, properties: Arc::new(properties), metrics: ExecutionPlanMetricsSet::new() }
+        Self {
+            query,
+            input,
+            properties: Arc::new(properties),
+            metrics: ExecutionPlanMetricsSet::new(),
+            verified: Mutex::new(None),
+        }
+    }
+
+    /// What is asked.
+    #[must_use]
+    pub fn query(&self) -> &Arc<SegmentQuery> {
+        &self.query
+    }
+
+    /// The input, whose user states are verified before they are decoded, wherever the plan was made.
+    fn verified_input(&self, context: &TaskContext) -> Result<Arc<dyn ExecutionPlan>> {
+        let source = self.query.items.source();
+        if !source.has_travelled() {
+            return Ok(Arc::clone(&self.input));
+        }
+        let mut verified = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(input) = verified.as_ref() {
+            return Ok(Arc::clone(input));
+        }
+        Ok(Arc::clone(verified.insert(user_states::verified(&self.input, source, context.memory_pool())?)))
     }
 }
 
 impl DisplayAs for TopKUsersPerItemExec {
     fn fmt_as(&self, format: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let SegmentQuery { solution_version, item_ids, num_results, seen, min_score, .. } = self.query.as_ref();
+        let SegmentQuery { items, num_results, seen, min_score, .. } = self.query.as_ref();
+        let solution_version = items.source().reference();
         let least = if *min_score > 0.0 { format!(", min_score={min_score}") } else { String::new() };
         match format {
             DisplayFormatType::Default | DisplayFormatType::Verbose => write!(
                 f,
                 "TopKUsersPerItemExec: items={}, k={num_results}, seen={seen}{least}, solution_version={solution_version}",
-                item_ids.len()
+                items.ids().len()
             ),
             DisplayFormatType::TreeRender => {
-                writeln!(f, "items={}", item_ids.len())?;
+                writeln!(f, "items={}", items.ids().len())?;
                 writeln!(f, "k={num_results}")?;
                 writeln!(f, "seen={seen}")?;
                 if *min_score > 0.0 {
@@ -177,12 +182,12 @@ impl ExecutionPlan for TopKUsersPerItemExec {
     }
 
     fn statistics_from_inputs(&self, _inputs: &[Arc<Statistics>], _args: &StatisticsArgs) -> Result<Arc<Statistics>> {
-        let rows = self.query.item_ids.len().saturating_mul(self.query.longest_segment());
+        let rows = self.query.items.ids().len().saturating_mul(self.query.longest_segment());
         Ok(Arc::new(Statistics::new_unknown(&self.schema()).with_num_rows(Precision::Inexact(rows))))
     }
 
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
-        let input = self.input.execute(partition, Arc::clone(&context))?;
+        let input = self.verified_input(&context)?.execute(partition, Arc::clone(&context))?;
         let metrics = Metrics::new(&self.metrics, partition);
         let query = Arc::clone(&self.query);
         let mut builder = RecordBatchReceiverStream::builder(self.schema(), 2);
@@ -192,11 +197,11 @@ impl ExecutionPlan for TopKUsersPerItemExec {
             let reservation = consumer.register(context.memory_pool());
             // The history is shared: the first partition answers for it, before anything is read.
             if partition == 0 {
-                resize(&reservation, query.pairs.bytes())?;
+                resize(&reservation, query.items.pair_bytes().await?)?;
             }
-            let history = query.pairs.blocks(ITEM_BLOCK).await?;
-            let shared = if partition == 0 { item_pairs::allocated_bytes(&history) } else { 0 };
-            let mut top = PartitionTopK::new(Arc::clone(&query), history);
+            let ranking = query.items.ranking(ITEM_BLOCK).await?;
+            let shared = if partition == 0 { asked_items::allocated_bytes(&ranking.history) } else { 0 };
+            let mut top = PartitionTopK::new(Arc::clone(&query), ranking);
             resize(&reservation, shared + top.allocated_bytes())?;
             let mut input = input;
             let cancel = CancelOnDrop::default();

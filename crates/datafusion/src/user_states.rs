@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use datafusion::catalog::Session;
 use datafusion::common::stats::Precision;
-use datafusion::common::{Statistics, internal_datafusion_err};
+use datafusion::common::{Statistics, internal_datafusion_err, internal_err};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::{
     FileGroup, FileScanConfigBuilder, ParquetFileReaderFactory, ParquetSource,
@@ -15,6 +15,7 @@ use datafusion::datasource::source::DataSourceExec;
 use datafusion::error::Result;
 use datafusion::execution::memory_pool::MemoryPool;
 use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::object_store::path::Path;
 use datafusion::parquet::arrow::arrow_reader::ArrowReaderOptions;
 use datafusion::parquet::arrow::async_reader::AsyncFileReader;
 use datafusion::parquet::errors::ParquetError;
@@ -26,9 +27,11 @@ use futures::future::BoxFuture;
 use item_affinity_solution::{SolutionVersion, UserPart, user_states_schema};
 use item_affinity_storage::{Bytes, Stores};
 
-use crate::error::{from_solution, from_storage};
-use crate::shared_parts::{HeldPart, PartKey, SharedParts};
+use crate::candidate_users_exec::CandidateUsersExec;
+use crate::error::from_storage;
+use crate::shared_parts::{HeldPart, PartKey};
 use crate::user_states_exec::UserStatesExec;
+use crate::version_source::VersionSource;
 
 /// Columns of the user states that ranking needs, by name and position in the projected scan.
 pub(crate) const USER_INDEX: usize = 0;
@@ -46,9 +49,8 @@ const KEPT_ROW: usize = 32;
 /// The leaf is DataFusion's own Parquet source, so that a cluster can cut it into tasks. Its reader takes a part whole
 /// and compares its SHA-256 with the commit before a byte of it is decoded.
 pub(crate) fn scan(
-    stores: &Stores,
-    version: &Arc<SolutionVersion>,
-    shared: &SharedParts,
+    of: &VersionSource,
+    version: &SolutionVersion,
     session: &dyn Session,
     user_ids: bool,
 ) -> Result<Arc<dyn ExecutionPlan>> {
@@ -62,12 +64,7 @@ pub(crate) fn scan(
     let part =
         version.user_parts.first().ok_or_else(|| internal_datafusion_err!("a solution version without users"))?;
     let url = ObjectStoreUrl::parse(part.location.store_url())?;
-    let reader = VerifiedParts {
-        stores: stores.clone(),
-        version: Arc::clone(version),
-        shared: shared.clone(),
-        pool: Arc::clone(&session.runtime_env().memory_pool),
-    };
+    let reader = VerifiedParts { source: of.clone(), pool: Arc::clone(&session.runtime_env().memory_pool) };
     let source = ParquetSource::new(Arc::clone(&schema)).with_parquet_file_reader_factory(Arc::new(reader));
     let rows = version.user_parts.iter().map(|p| p.rows as usize).sum();
     let statistics = Statistics::new_unknown(&schema).with_num_rows(Precision::Exact(rows));
@@ -78,10 +75,10 @@ pub(crate) fn scan(
         .build();
     let scan: Arc<dyn ExecutionPlan> = DataSourceExec::from_data_source(config);
     let decoded = rows.saturating_mul(4 * version.model.recipe.hidden_dimension + KEPT_ROW);
-    if !shared.would_keep(decoded, &session.runtime_env().memory_pool) {
+    if !of.shared.would_keep(decoded, &session.runtime_env().memory_pool) {
         return Ok(scan);
     }
-    Ok(Arc::new(UserStatesExec::new(scan, version.reference().clone(), shared.clone())))
+    Ok(Arc::new(UserStatesExec::new(scan, version.reference().clone(), of.shared.clone())))
 }
 
 /// Cuts the parts into runs of about equal numbers of users; a run is a range of `user_index`.
@@ -90,33 +87,47 @@ fn groups(parts: &[UserPart], partitions: usize) -> Vec<FileGroup> {
     let partitions = partitions.clamp(1, parts.len().max(1));
     let mut groups = vec![Vec::new(); partitions];
     let mut before = 0u64;
-    for (index, part) in parts.iter().enumerate() {
+    for part in parts {
         // The middle of the part decides, so that no group is left empty by a long part.
         let middle = before + u64::from(part.rows) / 2;
         let group = usize::try_from(middle * partitions as u64 / total.max(1)).unwrap_or(usize::MAX);
-        let file =
-            PartitionedFile::new(part.location.path().to_string(), part.entry.bytes).with_extension(PartIndex(index));
+        let file = PartitionedFile::new(part.location.path().to_string(), part.entry.bytes);
         groups[group.min(partitions - 1)].push(file);
         before += u64::from(part.rows);
     }
     groups.into_iter().filter(|g| !g.is_empty()).map(FileGroup::new).collect()
 }
 
-/// Which user part a scanned file is.
-struct PartIndex(usize);
+/// The plan of a ranking that was made elsewhere, its scan of user states with verified bytes: what travels is a plain
+/// scan of Parquet. Nothing but a filter of users may stand between.
+pub(crate) fn verified(
+    plan: &Arc<dyn ExecutionPlan>,
+    source: &VersionSource,
+    pool: &Arc<dyn MemoryPool>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    if let Some(filter) = plan.downcast_ref::<CandidateUsersExec>() {
+        return Ok(Arc::new(filter.with_states(verified(filter.states(), source, pool)?)));
+    }
+    let scan = plan.downcast_ref::<DataSourceExec>().and_then(|scan| scan.downcast_to_file_source::<ParquetSource>());
+    let Some((config, parquet)) = scan else {
+        return internal_err!("the user states of a ranking come from {}, not from a scan of Parquet", plan.name());
+    };
+    let reader = VerifiedParts { source: source.clone(), pool: Arc::clone(pool) };
+    let parquet = parquet.clone().with_parquet_file_reader_factory(Arc::new(reader));
+    let config = FileScanConfigBuilder::from(config.clone()).with_source(Arc::new(parquet)).build();
+    Ok(DataSourceExec::from_data_source(config))
+}
 
 /// Gives DataFusion's Parquet source readers over verified bytes.
 #[derive(Clone)]
 struct VerifiedParts {
-    stores: Stores,
-    version: Arc<SolutionVersion>,
-    shared: SharedParts,
+    source: VersionSource,
     pool: Arc<dyn MemoryPool>,
 }
 
 impl fmt::Debug for VerifiedParts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "VerifiedParts({})", self.version.reference())
+        write!(f, "VerifiedParts({})", self.source.reference())
     }
 }
 
@@ -128,19 +139,14 @@ impl ParquetFileReaderFactory for VerifiedParts {
         _metadata_size_hint: Option<usize>,
         _metrics: &ExecutionPlanMetricsSet,
     ) -> Result<Box<dyn AsyncFileReader + Send>> {
-        let index = file
-            .extensions
-            .get::<PartIndex>()
-            .ok_or_else(|| internal_datafusion_err!("{} is not a user part", file.object_meta.location))?
-            .0;
-        Ok(Box::new(VerifiedPart { parts: self.clone(), index, held: None }))
+        Ok(Box::new(VerifiedPart { parts: self.clone(), file: file.object_meta.location, held: None }))
     }
 }
 
 /// One user part: read whole at the first request, then served from memory, which it shares with other queries.
 struct VerifiedPart {
     parts: VerifiedParts,
-    index: usize,
+    file: Path,
     held: Option<HeldPart>,
 }
 
@@ -149,13 +155,21 @@ impl VerifiedPart {
         if let Some(held) = &self.held {
             return Ok(held.bytes());
         }
-        let VerifiedParts { stores, version, shared, pool } = &self.parts;
-        let part = &version.user_parts[self.index];
-        let key = PartKey { version: version.reference().clone(), part: self.index };
-        let size = usize::try_from(part.entry.bytes).unwrap_or(usize::MAX);
-        let read = || async { version.read_user_part(stores, part).await.map_err(from_solution) };
-        let held = shared.part(key, size, pool, read).await.map_err(|e| ParquetError::External(Box::new(e)))?;
+        let held = self.read().await.map_err(|e| ParquetError::External(Box::new(e)))?;
         Ok(self.held.insert(held).bytes())
+    }
+
+    async fn read(&self) -> Result<HeldPart> {
+        let VerifiedParts { source, pool } = &self.parts;
+        let version = source.get().await?;
+        let of_file = |part: &&UserPart| *part.location.path() == self.file;
+        let Some((index, part)) = version.user_parts.iter().enumerate().find(|(_, part)| of_file(part)) else {
+            return internal_err!("{} is no user part of {}", self.file, source.reference());
+        };
+        let key = PartKey { version: version.reference().clone(), part: index };
+        let size = usize::try_from(part.entry.bytes).unwrap_or(usize::MAX);
+        let read = || async { version.read_user_part(&source.stores, part).await.map_err(|e| source.error(e)) };
+        source.shared.part(key, size, pool, read).await
     }
 }
 

@@ -115,9 +115,10 @@ impl Versions {
             return Err(Error::StoreSetting {
                 reason: "the files of versions are data of a Delta table".to_owned(),
                 file: self.location().to_string(),
-                cure: "leave out --keep-versions and --keep-days, and let DELETE and VACUUM of the table remove what it \
+                cure:
+                    "leave out --keep-versions and --keep-days, and let DELETE and VACUUM of the table remove what it \
                        needs no more"
-                    .to_owned(),
+                        .to_owned(),
                 source: None,
             });
         }
