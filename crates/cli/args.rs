@@ -20,6 +20,7 @@ use crate::segment_args::SegmentArgs;
 use crate::show::ShowArgs;
 use crate::sql_policy::PolicyArgs;
 use crate::verify::VerifyArgs;
+use crate::where_to_run::WhereToRun;
 
 const EXIT_CODES: &str = "Exit codes: 0 done or already done, 1 a bug, 2 usage, 3 bad input or a missing right, \
 4 committed but some items have error records, 5 storage (a retry may pass), 6 another job won, 7 commit unknown, \
@@ -95,6 +96,13 @@ pub(crate) enum Command {
     Gc(GcArgs),
     /// Takes users out of a solution and of outputs, in every kept version, and says how much went.
     Forget(ForgetArgs),
+    /// Runs a scheduler or an executor of a cluster, for commands with --cluster.
+    #[cfg(feature = "ballista")]
+    Cluster {
+        /// Which of the two.
+        #[command(subcommand)]
+        command: crate::cluster::ClusterCommand,
+    },
     /// Prints a completion script for a shell.
     Completions {
         /// The shell.
@@ -107,6 +115,15 @@ impl Command {
     pub(crate) fn leaves_order(&self) -> bool {
         use Command::{Evaluate, Forget, Refresh, Run, Segment, Train};
         matches!(self, Train(_) | Refresh(_) | Segment(_) | Evaluate(_) | Forget(_) | Run(_))
+    }
+
+    /// Whether it hears signals itself: an executor brings its tasks to their end, however long they take.
+    pub(crate) fn ends_by_itself_after_a_signal(&self) -> bool {
+        match self {
+            #[cfg(feature = "ballista")]
+            Self::Cluster { command } => matches!(command, crate::cluster::ClusterCommand::Executor(_)),
+            _ => false,
+        }
     }
 }
 
@@ -342,6 +359,8 @@ pub(crate) struct SqlArgs {
     pub(crate) memory_limit: Option<usize>,
     #[command(flatten)]
     pub(crate) policy: PolicyArgs,
+    #[command(flatten)]
+    pub(crate) place: WhereToRun,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

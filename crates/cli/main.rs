@@ -6,6 +6,8 @@
 mod args;
 mod card_text;
 mod check;
+#[cfg(feature = "ballista")]
+mod cluster;
 mod commit_args;
 mod csv_cells;
 mod demo;
@@ -32,6 +34,7 @@ mod sql_policy;
 mod terminal_table;
 mod train;
 mod verify;
+mod where_to_run;
 
 use std::process::ExitCode;
 
@@ -80,7 +83,12 @@ fn start(arguments: Arguments) -> ExitCode {
         Err(error) => return exit::report(&Failure::from(anyhow::Error::new(error))),
     };
     let stop = arguments.command.leaves_order().then(|| arguments.global.stop.clone());
-    let outcome = runtime.block_on(exit::until_signal(run(arguments), stop));
+    let ends_by_itself = arguments.command.ends_by_itself_after_a_signal();
+    let command = run(arguments);
+    let outcome = match ends_by_itself {
+        true => runtime.block_on(command),
+        false => runtime.block_on(exit::until_signal(command, stop)),
+    };
     // Blocking work that nobody waits for any more must not hold the process.
     runtime.shutdown_background();
     match outcome {
@@ -104,6 +112,8 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Verify(args) => verify::run(args).await,
         Command::Gc(args) => gc::run(args).await,
         Command::Forget(args) => forget::run(&global, args).await,
+        #[cfg(feature = "ballista")]
+        Command::Cluster { command } => cluster::run(&global, command).await,
         Command::Completions { shell } => {
             use clap::CommandFactory;
             clap_complete::generate(shell, &mut Arguments::command(), "item-affinity", &mut std::io::stdout());

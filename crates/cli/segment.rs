@@ -52,6 +52,9 @@ pub(crate) async fn run(global: &Global, args: SegmentArgs) -> Result<ExitCode, 
         memory_limit: args.memory_limit,
         target_partitions: global.threads.map(std::num::NonZeroUsize::get),
     };
+    if let Some(session) = args.place.remote(&stores, settings)? {
+        job = job.session(session);
+    }
     if let Some(users) = &args.users {
         let schema = schema(&stores, args.users_schema.as_deref(), Dataset::Users).await?;
         job = job.users(users).users_schema(schema);

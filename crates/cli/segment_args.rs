@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 
 use crate::args::parse_bytes;
 use crate::commit_args::CommitArgs;
+use crate::where_to_run::WhereToRun;
 
 #[derive(Args)]
 pub(crate) struct SegmentArgs {
@@ -72,6 +73,8 @@ pub(crate) struct SegmentArgs {
     /// Bytes that scoring may hold, as 512MB or 4GB; no limit unless said.
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     pub(crate) memory_limit: Option<usize>,
+    #[command(flatten)]
+    pub(crate) place: WhereToRun,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

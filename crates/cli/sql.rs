@@ -35,7 +35,10 @@ pub(crate) async fn run(global: &Global, args: SqlArgs) -> Result<ExitCode, Fail
         memory_limit: args.memory_limit,
         target_partitions: global.threads.map(std::num::NonZeroUsize::get),
     };
-    let ctx = session(&stores, settings)?;
+    let ctx = match args.place.remote(&stores, settings)? {
+        Some(session) => session,
+        None => session(&stores, settings)?,
+    };
     if let Some(location) = &args.solution_version {
         set_solution_version(&ctx, location).await?;
     }

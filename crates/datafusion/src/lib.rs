@@ -98,7 +98,7 @@ pub use options::{
 pub use segment_schema::{EXPLANATION_SCHEMA, SEGMENT_SCHEMA};
 pub use segments_final_exec::SegmentsFinalExec;
 pub use segments_plan::{SegmentsPlan, SegmentsRequest, segments_dataframe};
-pub use session::{SessionSettings, session};
+pub use session::{SessionSettings, session, store_registry};
 pub use top_k_users_exec::{SegmentQuery, TopKUsersPerItemExec};
 pub use user_list::read_user_ids;
 pub use version_source::{TravelledVersions, VersionSource};

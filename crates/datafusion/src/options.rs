@@ -147,7 +147,7 @@ pub enum OnUnknownItem {
 
 impl OnUnknownItem {
     /// Reads what a person wrote as `name`.
-    pub(crate) fn parse(name: &str, text: &str) -> Result<Self> {
+    pub fn parse(name: &str, text: &str) -> Result<Self> {
         match text.trim().to_ascii_lowercase().as_str() {
             "skip" => Ok(Self::Skip),
             "error" => Ok(Self::Error),
@@ -189,7 +189,7 @@ impl fmt::Display for Seen {
 
 impl Seen {
     /// Reads what a person wrote as `name`.
-    pub(crate) fn parse(name: &str, text: &str) -> Result<Self> {
+    pub fn parse(name: &str, text: &str) -> Result<Self> {
         match text.trim().to_ascii_lowercase().as_str() {
             "include" => Ok(Self::Include),
             "exclude" => Ok(Self::Exclude),

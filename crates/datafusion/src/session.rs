@@ -35,8 +35,7 @@ pub fn session(stores: &Stores, settings: SessionSettings) -> Result<SessionCont
     if let Some(partitions) = settings.target_partitions {
         config = config.with_target_partitions(partitions.max(1));
     }
-    let mut runtime =
-        RuntimeEnvBuilder::new().with_object_store_registry(Arc::new(StoreRegistry { stores: stores.clone() }));
+    let mut runtime = RuntimeEnvBuilder::new().with_object_store_registry(store_registry(stores));
     if let Some(bytes) = settings.memory_limit {
         runtime = runtime.with_memory_pool(Arc::new(GreedyMemoryPool::new(bytes)));
     }
@@ -48,6 +47,12 @@ pub fn session(stores: &Stores, settings: SessionSettings) -> Result<SessionCont
     let ctx = SessionContext::new_with_state(state);
     crate::register_with(&ctx, stores.clone());
     Ok(ctx)
+}
+
+/// Object stores for a DataFusion runtime: built when first used, with what the environment says.
+#[must_use]
+pub fn store_registry(stores: &Stores) -> Arc<dyn ObjectStoreRegistry> {
+    Arc::new(StoreRegistry { stores: stores.clone() })
 }
 
 /// DataFusion's view of our lazily built stores.

@@ -1,0 +1,165 @@
+//! The codec of this project's plan nodes, and the one that Ballista gets.
+
+use std::sync::Arc;
+
+use ballista_core::serde::BallistaPhysicalExtensionCodec;
+use datafusion::common::{not_impl_err, plan_datafusion_err, plan_err};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::TaskContext;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion_proto::physical_plan::{
+    ComposedPhysicalExtensionCodec, PhysicalExtensionCodec, PhysicalProtoConverterExtension,
+};
+use item_affinity_datafusion::{
+    AskedItems, CandidateUsersExec, ExplainSegmentsExec, ExplanationQuery, Seen, SegmentQuery, SegmentsFinalExec,
+    TopKUsersPerItemExec, TravelledVersions,
+};
+use item_affinity_solution::SolutionRef;
+use item_affinity_storage::Stores;
+use prost::Message;
+
+use crate::message::{
+    CandidateUsersMessage, ExplainSegmentsMessage, FORMAT, ItemsMessage, Node, NodeMessage, QueryMessage,
+    SegmentsFinalMessage,
+};
+
+/// The codec of scheduler, executors and clients. The place of a codec in the list is written into the messages, so the
+/// list is the same everywhere, and a new one goes to its end.
+#[must_use]
+pub fn cluster_codec(stores: Stores) -> Arc<dyn PhysicalExtensionCodec> {
+    Arc::new(ComposedPhysicalExtensionCodec::new(vec![
+        Arc::new(BallistaPhysicalExtensionCodec::default()),
+        Arc::new(ItemAffinityCodec::new(stores)),
+    ]))
+}
+
+/// Turns the nodes that make segments into messages and back; decoding reads nothing.
+#[derive(Debug)]
+pub struct ItemAffinityCodec {
+    versions: TravelledVersions,
+}
+
+impl ItemAffinityCodec {
+    /// Nodes that are decoded reach their solution version through `stores`.
+    #[must_use]
+    pub fn new(stores: Stores) -> Self {
+        Self { versions: TravelledVersions::new(stores) }
+    }
+
+    fn items(&self, message: Option<ItemsMessage>) -> Result<Arc<AskedItems>> {
+        let ItemsMessage { solution_version, commit_sha256, ids, places } = message.ok_or_else(incomplete)?;
+        let reference = SolutionRef::parse(&solution_version).map_err(|e| DataFusionError::External(Box::new(e)))?;
+        if reference.version.is_none() {
+            return plan_err!("a plan names {solution_version} without the number of its version");
+        }
+        let source = self.versions.source(&reference, &commit_sha256);
+        Ok(Arc::new(AskedItems::new(source, ids, places)?))
+    }
+
+    fn query(&self, message: Option<QueryMessage>) -> Result<Arc<SegmentQuery>> {
+        let message = message.ok_or_else(incomplete)?;
+        Ok(Arc::new(SegmentQuery {
+            items: self.items(message.items)?,
+            num_results: size(message.num_results)?,
+            seen: Seen::parse("seen", &message.seen)?,
+            min_score: message.min_score,
+            user_ids: message.user_ids,
+            users: size(message.users)?,
+            filtered: message.filtered,
+        }))
+    }
+}
+
+impl PhysicalExtensionCodec for ItemAffinityCodec {
+    fn try_encode(
+        &self,
+        node: Arc<dyn ExecutionPlan>,
+        buf: &mut Vec<u8>,
+        _converter: &dyn PhysicalProtoConverterExtension,
+    ) -> Result<()> {
+        let node = if let Some(top) = node.downcast_ref::<TopKUsersPerItemExec>() {
+            Node::TopKUsersPerItem(query_message(top.query()))
+        } else if node.is::<CandidateUsersExec>() {
+            Node::CandidateUsers(CandidateUsersMessage {})
+        } else if let Some(segments) = node.downcast_ref::<SegmentsFinalExec>() {
+            let columns = segments.columns().iter().map(|column| u32::try_from(*column).unwrap_or(u32::MAX)).collect();
+            Node::SegmentsFinal(SegmentsFinalMessage { query: Some(query_message(segments.query())), columns })
+        } else if let Some(explain) = node.downcast_ref::<ExplainSegmentsExec>() {
+            let ExplanationQuery { items, reasons } = explain.query().as_ref();
+            let items = Some(items_message(items));
+            Node::ExplainSegments(ExplainSegmentsMessage { items, reasons: *reasons as u64 })
+        } else {
+            return not_impl_err!("{} cannot run on a cluster", node.name());
+        };
+        NodeMessage { format: FORMAT, node: Some(node) }
+            .encode(buf)
+            .map_err(|e| plan_datafusion_err!("a plan cannot be written as a message: {e}"))
+    }
+
+    fn try_decode(
+        &self,
+        buf: &[u8],
+        inputs: &[Arc<dyn ExecutionPlan>],
+        _context: &TaskContext,
+        _converter: &dyn PhysicalProtoConverterExtension,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let message =
+            NodeMessage::decode(buf).map_err(|e| plan_datafusion_err!("a plan node's message is damaged: {e}"))?;
+        if message.format != FORMAT {
+            return plan_err!(
+                "ERR_CLUSTER_FORMAT: a plan has format {}, this program reads {FORMAT}; run the same item-affinity on \
+                 client, scheduler and executors",
+                message.format
+            );
+        }
+        Ok(match (message.node, inputs) {
+            (Some(Node::TopKUsersPerItem(query)), [states]) => {
+                Arc::new(TopKUsersPerItemExec::new(self.query(Some(query))?, Arc::clone(states)))
+            }
+            (Some(Node::CandidateUsers(_)), [states, users]) => {
+                Arc::new(CandidateUsersExec::new(Arc::clone(states), Arc::clone(users)))
+            }
+            (Some(Node::SegmentsFinal(message)), [input]) => {
+                let columns = message.columns.into_iter().map(|column| column as usize).collect();
+                Arc::new(SegmentsFinalExec::with_columns(self.query(message.query)?, Arc::clone(input), columns)?)
+            }
+            (Some(Node::ExplainSegments(message)), [input]) => {
+                let what = ExplanationQuery { items: self.items(message.items)?, reasons: size(message.reasons)? };
+                Arc::new(ExplainSegmentsExec::new(Arc::new(what), Arc::clone(input)))
+            }
+            (node, inputs) => {
+                return plan_err!("a plan node's message is damaged: {} inputs of {node:?}", inputs.len());
+            }
+        })
+    }
+}
+
+fn incomplete() -> DataFusionError {
+    plan_datafusion_err!("a plan node's message is damaged: a part is missing")
+}
+
+fn size(number: u64) -> Result<usize> {
+    usize::try_from(number).map_err(|_| plan_datafusion_err!("a plan asks for {number} rows"))
+}
+
+fn items_message(items: &AskedItems) -> ItemsMessage {
+    ItemsMessage {
+        solution_version: items.source().reference().to_string(),
+        commit_sha256: items.source().commit_sha256().to_owned(),
+        ids: items.ids().to_vec(),
+        places: items.places().to_vec(),
+    }
+}
+
+fn query_message(query: &SegmentQuery) -> QueryMessage {
+    let SegmentQuery { items, num_results, seen, min_score, user_ids, users, filtered } = query;
+    QueryMessage {
+        items: Some(items_message(items)),
+        num_results: *num_results as u64,
+        seen: seen.to_string(),
+        min_score: *min_score,
+        user_ids: *user_ids,
+        users: *users as u64,
+        filtered: *filtered,
+    }
+}
