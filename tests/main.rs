@@ -13,6 +13,8 @@
 mod bad_input;
 mod canaries;
 mod cli;
+#[cfg(feature = "ballista")]
+mod cluster;
 mod common;
 mod delta;
 mod encryption;

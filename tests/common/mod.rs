@@ -12,6 +12,8 @@ use tempfile::TempDir;
 
 pub(crate) use mini_s3::{Asked, ENCRYPTION, Fault, Kept, MiniS3};
 pub(crate) use s3::S3Server;
+#[cfg(feature = "ballista")]
+pub(crate) use small_data::interactions_of_many;
 pub(crate) use small_data::{fewer_interactions, fingerprint, small_interactions};
 
 /// The built-in data set, as the demo trains on it.

@@ -10,20 +10,26 @@ use item_affinity_storage::Commit;
 
 /// 1,200 interactions of 60 users with 30 items, in two groups that like every second item.
 pub(crate) fn small_interactions(path: &Path) {
-    write(path, 0..1_200);
+    write(path, 0..1_200, 60);
 }
 
 /// The newest 1,100 of them.
 pub(crate) fn fewer_interactions(path: &Path) {
-    write(path, 100..1_200);
+    write(path, 100..1_200, 60);
 }
 
-fn write(path: &Path, rows: Range<i64>) {
-    let item = |n: i64| (n * 7 + n / 60 * 11) % 15 * 2 + n % 2;
+/// Five interactions of each of 6,000 users, so that their states are a dozen files.
+#[cfg(feature = "ballista")]
+pub(crate) fn interactions_of_many(path: &Path) {
+    write(path, 0..30_000, 6_000);
+}
+
+fn write(path: &Path, rows: Range<i64>, users: i64) {
+    let item = |n: i64| (n * 7 + n / users * 11) % 15 * 2 + n % 2;
     let columns: [(&str, ArrayRef); 3] = [
-        ("user_id", Arc::new(StringArray::from_iter_values(rows.clone().map(|n| format!("user-{:02}", n % 60))))),
+        ("user_id", Arc::new(StringArray::from_iter_values(rows.clone().map(|n| format!("user-{:02}", n % users))))),
         ("item_id", Arc::new(StringArray::from_iter_values(rows.clone().map(|n| format!("item-{:02}", item(n)))))),
-        ("timestamp", Arc::new(Int64Array::from_iter_values(rows.map(|n| 1_767_225_600 + n * 3_600)))),
+        ("timestamp", Arc::new(Int64Array::from_iter_values(rows.map(|n| 1_767_225_600 + n * 3_600 * 60 / users)))),
     ];
     let batch = RecordBatch::try_from_iter(columns).unwrap();
     let mut writer = ArrowWriter::try_new(std::fs::File::create(path).unwrap(), batch.schema(), None).unwrap();

@@ -12,6 +12,7 @@ use ballista_executor::health::ExecutorHealth;
 use ballista_scheduler::cluster::BallistaCluster;
 use ballista_scheduler::config::SchedulerConfig;
 use ballista_scheduler::scheduler_process::start_server;
+use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::prelude::SessionConfig;
 use item_affinity_datafusion::{ItemAffinityOptions, store_registry};
@@ -115,6 +116,12 @@ fn config_producer() -> ConfigProducer {
 pub async fn run_scheduler(stores: &Stores, settings: SchedulerSettings) -> Result<(), ClusterError> {
     let address = SocketAddr::new(settings.bind_host, settings.port);
     free(address).await?;
+    // Decoding a plan asks for the store of its files, and reads nothing.
+    let registry = store_registry(stores);
+    let session_builder = move |config: SessionConfig| {
+        let runtime = RuntimeEnvBuilder::new().with_object_store_registry(Arc::clone(&registry)).build_arc()?;
+        Ok(SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features().build())
+    };
     let silent = settings.executor_timeout.as_secs().max(1);
     let config = SchedulerConfig {
         bind_host: settings.bind_host.to_string(),
@@ -125,6 +132,7 @@ pub async fn run_scheduler(stores: &Stores, settings: SchedulerSettings) -> Resu
         no_executors_grace_period_seconds: silent,
         enable_embedded_flight_proxy: settings.proxy_results,
         override_config_producer: Some(config_producer()),
+        override_session_builder: Some(Arc::new(session_builder)),
         override_physical_codec: Some(cluster_codec(stores.clone())),
         ..SchedulerConfig::default()
     };
