@@ -174,7 +174,7 @@ fn cluster_that_fails_ends_a_command_with_one_line_and_the_right_code() {
     // A part of the user states that is gone.
     let scheduler = Scheduler::start();
     let _seeing = Executor::start(&scheduler, &server.environment(), &folder.path().join("seeing"));
-    let gone = gate::delete_one_user_part(&server, "failures/solution");
+    let gone = gate::delete_one_user_part(&server, &solution);
     let (code, text) = refused(&scheduler.address(), "80s");
     assert!(code == 3 && text.contains(&gone), "{code} {text}");
     let kept = client(&server, None, &["show", "--output", &output]);

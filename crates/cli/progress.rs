@@ -28,7 +28,7 @@ pub(crate) fn start_logging(global: &Global) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
     let filter = filter.and(filter_fn(|line| {
         let target = line.target();
-        !repeats_data(target) && (*line.level() <= Level::WARN || !tells_too_much(target))
+        !repeats_itself(target) && (*line.level() <= Level::WARN || !tells_too_much(target))
     }));
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let log = tracing_subscriber::registry();
@@ -45,10 +45,11 @@ fn tells_too_much(target: &str) -> bool {
     LIBRARIES.iter().any(|library| target.starts_with(library))
 }
 
-/// Whether a library that reads the logs of Delta tables prints lines of them, at all levels: the bounds of a file there
-/// are ids of users.
-fn repeats_data(target: &str) -> bool {
-    ["buoyant_kernel", "deltalake_core"].iter().any(|library| target.starts_with(library))
+/// Whether a library repeats at all levels what is not to be said, or is said already: lines of the logs of Delta tables,
+/// where the bounds of a file are ids of users, and the error of a cluster that the command ends with.
+fn repeats_itself(target: &str) -> bool {
+    const TARGETS: [&str; 3] = ["buoyant_kernel", "deltalake_core", "ballista_core::execution_plans::distributed_query"];
+    TARGETS.iter().any(|library| target.starts_with(library))
 }
 
 /// Tells a person what is going on.

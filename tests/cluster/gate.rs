@@ -5,6 +5,10 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
+use datafusion::object_store::{ObjectStore, ObjectStoreExt};
+use futures::TryStreamExt;
+use item_affinity_storage::Location;
+
 use crate::common::S3Server;
 
 /// Lets everything through until it is told which request of a user part to hold, for ever.
@@ -80,22 +84,20 @@ fn pass(mut client: TcpStream, to: &str, held: &Mutex<Option<Hold>>) {
     }
 }
 
-/// Deletes one file of user states below a prefix of the bucket; gives its name within the version.
-pub(crate) fn delete_one_user_part(server: &S3Server, prefix: &str) -> String {
-    let listed = ask(server, "GET", &format!("/{}?list-type=2&prefix={prefix}/versions/", S3Server::BUCKET));
-    let keys = listed.split("<Key>").skip(1).filter_map(|rest| rest.split("</Key>").next());
-    let key = keys.filter(|key| key.contains("/users/part-")).last().expect("a user part").to_owned();
-    ask(server, "DELETE", &format!("/{}/{key}", S3Server::BUCKET));
-    key[key.find("users/").unwrap()..].to_owned()
-}
-
-fn ask(server: &S3Server, method: &str, path: &str) -> String {
-    let address = endpoint(server);
-    let mut stream = TcpStream::connect(&address).unwrap();
-    let request = format!("{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    assert!(answer.starts_with("HTTP/1.1 2"), "{answer}");
-    answer
+/// Deletes one file of user states of a solution; gives its name within the version.
+pub(crate) fn delete_one_user_part(server: &S3Server, solution: &str) -> String {
+    let store = server.stores().store(&Location::parse(solution).unwrap()).unwrap();
+    let deleted = async {
+        let objects = store.list(None).try_collect::<Vec<_>>().await.unwrap();
+        let prefix = solution.strip_prefix(&format!("s3://{}/", S3Server::BUCKET)).unwrap();
+        let mut parts = objects
+            .into_iter()
+            .map(|object| object.location)
+            .filter(|path| path.as_ref().starts_with(prefix) && path.as_ref().contains("/users/part-"));
+        let part = parts.next().expect("a user part");
+        store.delete(&part).await.unwrap();
+        part.to_string()
+    };
+    let path = tokio::runtime::Runtime::new().unwrap().block_on(deleted);
+    path[path.find("users/").unwrap()..].to_owned()
 }

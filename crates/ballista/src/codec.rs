@@ -7,6 +7,9 @@ use datafusion::common::{not_impl_err, plan_datafusion_err, plan_err};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
 use datafusion::physical_plan::ExecutionPlan;
+use datafusion_proto::bytes::{
+    physical_plan_from_bytes_with_extension_codec, physical_plan_to_bytes_with_extension_codec,
+};
 use datafusion_proto::physical_plan::{
     ComposedPhysicalExtensionCodec, PhysicalExtensionCodec, PhysicalProtoConverterExtension,
 };
@@ -31,6 +34,24 @@ pub fn cluster_codec(stores: Stores) -> Arc<dyn PhysicalExtensionCodec> {
         Arc::new(BallistaPhysicalExtensionCodec::default()),
         Arc::new(ItemAffinityCodec::new(stores)),
     ]))
+}
+
+/// A plan as the bytes that are submitted.
+///
+/// # Errors   a plan error that names the node which cannot travel
+pub fn encode_plan(plan: Arc<dyn ExecutionPlan>, codec: &dyn PhysicalExtensionCodec) -> Result<Vec<u8>> {
+    Ok(physical_plan_to_bytes_with_extension_codec(plan, codec)?.to_vec())
+}
+
+/// The plan that such bytes hold; nothing is read before it runs.
+///
+/// # Errors   a plan error for bytes that are no plan, or of another format
+pub fn decode_plan(
+    bytes: &[u8],
+    context: &TaskContext,
+    codec: &dyn PhysicalExtensionCodec,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    physical_plan_from_bytes_with_extension_codec(bytes, context, codec)
 }
 
 /// Turns the nodes that make segments into messages and back; decoding reads nothing.

@@ -28,7 +28,6 @@ pub(crate) fn from_storage(error: item_affinity_storage::Error) -> DataFusionErr
 
 /// What went wrong in a task of a cluster, or on the way to one. Errors of tasks reach the client as text, so the text
 /// says what kind of error it was.
-#[derive(Debug)]
 pub struct TaskError {
     kind: ErrorKind,
     message: String,
@@ -93,6 +92,13 @@ const TASK_ERROR_END: &str = " (end of the task's error)";
 impl fmt::Display for TaskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{TASK_ERROR}{}: {}{TASK_ERROR_END}", self.kind.exit_code(), self.message)
+    }
+}
+
+/// A cluster writes errors down in their debug form.
+impl fmt::Debug for TaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 
