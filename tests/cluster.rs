@@ -3,9 +3,9 @@
 
 mod codec;
 mod gate;
+mod manifests;
 mod processes;
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -43,13 +43,6 @@ fn segments(server: &S3Server, output: &str) -> String {
     let ended = client(server, None, &["sql", "--format", "csv", "-c", &query]);
     assert_eq!(ended.code, 0, "{ended:?}");
     assert!(ended.stdout.lines().count() > 1, "{ended:?}");
-    ended.stdout
-}
-
-/// Objects of the bucket whose names begin so, by the commits of the output.
-fn newest_version(server: &S3Server, output: &str) -> String {
-    let ended = client(server, None, &["show", "--output", output]);
-    assert_eq!(ended.code, 0, "{ended:?}");
     ended.stdout
 }
 
@@ -107,6 +100,23 @@ fn cluster_gives_the_rows_of_one_process_also_when_an_executor_is_killed_and_com
     assert_eq!(here.stdout, there.stdout);
     assert!(here.stdout.lines().count() > 50, "{here:?}");
 
+    // A function of the plugin in a task; one that reads a solution is refused.
+    let items = gate::objects(&server, &solution).into_iter().find(|address| address.contains("/items/part-")).unwrap();
+    let table = format!("CREATE EXTERNAL TABLE states STORED AS PARQUET LOCATION '{items}'");
+    let asked = |query: &str| {
+        ["sql", "--solution-version", &solution, "--format", "csv", "-c", &table, "-c", query].map(str::to_owned)
+    };
+    let sql = asked("SELECT item_id, item_affinity_vector(factor)[1] AS f FROM states ORDER BY item_id");
+    let sql = sql.each_ref().map(String::as_str);
+    let (here, there) = (client(&server, None, &sql), client(&server, Some(&scheduler), &sql));
+    assert_eq!((here.code, there.code), (0, 0), "{there:?}");
+    assert_eq!(here.stdout, there.stdout);
+    let sql = asked("SELECT item_affinity_score('user-03', item_id) FROM states");
+    let refused = client(&server, Some(&scheduler), &sql.each_ref().map(String::as_str));
+    assert!(refused.code == 3 && refused.stderr.contains("ERR_CLUSTER_PLAN"), "{refused:?}");
+    let nothing = client(&server, Some(&scheduler), &["sql", "--format", "csv", "-c", "SELECT 1 + 1 AS n"]);
+    assert_eq!((nothing.code, nothing.stdout.as_str()), (0, "n\n2\n"), "{nothing:?}");
+
     // The first executor is killed while it reads its second part: what it ranked before is lost with it.
     let output = out("there", "killed");
     let began = gate.hold_at_part(2);
@@ -122,8 +132,7 @@ fn cluster_gives_the_rows_of_one_process_also_when_an_executor_is_killed_and_com
     });
     assert_eq!(killed.code, 0, "{killed:?}");
     assert_eq!(segments(&server, &out("here", "plain")), segments(&server, &output));
-    let shown = newest_version(&server, &output);
-    assert!(shown.contains('1') && !shown.contains("version 2"), "{shown}");
+    assert_eq!(gate::commits(&server, &output), 1);
 
     // SIGTERM is no failure of an executor.
     assert_eq!(second.terminate(), Some(0));
@@ -171,13 +180,19 @@ fn cluster_that_fails_ends_a_command_with_one_line_and_the_right_code() {
     blind.kill();
     drop(scheduler);
 
+    // An executor with less memory than one part of the user states takes.
+    let scheduler = Scheduler::start();
+    let mut small = Executor::with_memory("20KB", &scheduler, &server.environment(), &folder.path().join("small"));
+    let (code, text) = refused(&scheduler.address(), "80s");
+    assert!(code == 8 && text.contains("--memory-limit"), "{code} {text}");
+    small.kill();
+    drop(scheduler);
+
     // A part of the user states that is gone.
     let scheduler = Scheduler::start();
     let _seeing = Executor::start(&scheduler, &server.environment(), &folder.path().join("seeing"));
     let gone = gate::delete_one_user_part(&server, &solution);
     let (code, text) = refused(&scheduler.address(), "80s");
     assert!(code == 3 && text.contains(&gone), "{code} {text}");
-    let kept = client(&server, None, &["show", "--output", &output]);
-    assert_ne!(kept.code, 0, "nothing was committed: {kept:?}");
-    assert!(Path::new(&folder.path().join("blind")).exists());
+    assert_eq!(gate::commits(&server, &output), 0);
 }

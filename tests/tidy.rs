@@ -32,7 +32,7 @@ fn sources() -> Vec<PathBuf> {
 }
 
 /// What of ours and of the engine each room may import, by its manifest.
-const MAY_IMPORT: [(&str, &[&str]); 6] = [
+const MAY_IMPORT: [(&str, &[&str]); 7] = [
     ("model", &["faer", "ndarray", "pulp", "rayon", "rand"]),
     ("storage", &["arrow", "parquet", "object_store", "deltalake-core"]),
     ("ingest", &["item-affinity-model", "item-affinity-storage", "arrow", "parquet", "rayon"]),
@@ -52,6 +52,7 @@ const MAY_IMPORT: [(&str, &[&str]); 6] = [
             "datafusion",
         ],
     ),
+    ("ballista", &["item-affinity-storage", "item-affinity-solution", "item-affinity-datafusion", "datafusion"]),
 ];
 
 /// Dependencies that tell the rooms apart; the rest (errors, logs, serialization) is free.

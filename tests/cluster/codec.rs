@@ -81,7 +81,7 @@ fn rows(batches: &[RecordBatch]) -> Vec<String> {
 
 fn user_part(solution: &Path) -> PathBuf {
     let parts = files_below(solution).into_iter().filter(|path| path.to_string_lossy().contains("/users/part-"));
-    solution.join(parts.last().expect("a user part"))
+    solution.join(parts.max().expect("a user part"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -110,6 +110,11 @@ async fn cluster_plan_that_has_travelled_checks_every_byte_and_every_item() {
     let other = replaced(&bytes, b"item-03", b"item-0x");
     let refused = error_message(&run(&other).await.unwrap_err());
     assert!(refused.contains("ERR_CLUSTER_PLAN"), "{refused}");
+
+    // A plan of another program: field 1 of the message of SegmentsFinalExec is its format.
+    let newer = replaced(&bytes, &[0x08, 1, 0x22], &[0x08, 2, 0x22]);
+    let refused = error_message(&run(&newer).await.unwrap_err());
+    assert!(refused.contains("ERR_CLUSTER_FORMAT"), "{refused}");
 
     // One bit of a file of user states.
     let part = user_part(&solution);

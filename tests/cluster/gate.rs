@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
+use datafusion::object_store::path::Path;
 use datafusion::object_store::{ObjectStore, ObjectStoreExt};
 use futures::TryStreamExt;
 use item_affinity_storage::Location;
@@ -84,20 +85,27 @@ fn pass(mut client: TcpStream, to: &str, held: &Mutex<Option<Hold>>) {
     }
 }
 
+/// What lies below a location of the bucket: addresses, sorted.
+pub(crate) fn objects(server: &S3Server, below: &str) -> Vec<String> {
+    let store = server.stores().store(&Location::parse(below).unwrap()).unwrap();
+    let listed = tokio::runtime::Runtime::new().unwrap().block_on(store.list(None).try_collect::<Vec<_>>());
+    let address = |path: &Path| format!("s3://{}/{path}", S3Server::BUCKET);
+    let mut found: Vec<_> = listed.unwrap().iter().map(|object| address(&object.location)).collect();
+    found.retain(|address| address.starts_with(&format!("{below}/")));
+    found.sort();
+    found
+}
+
+/// The commits of an output.
+pub(crate) fn commits(server: &S3Server, output: &str) -> usize {
+    objects(server, output).iter().filter(|address| address.contains("/_item_affinity/commits/")).count()
+}
+
 /// Deletes one file of user states of a solution; gives its name within the version.
 pub(crate) fn delete_one_user_part(server: &S3Server, solution: &str) -> String {
-    let store = server.stores().store(&Location::parse(solution).unwrap()).unwrap();
-    let deleted = async {
-        let objects = store.list(None).try_collect::<Vec<_>>().await.unwrap();
-        let prefix = solution.strip_prefix(&format!("s3://{}/", S3Server::BUCKET)).unwrap();
-        let mut parts = objects
-            .into_iter()
-            .map(|object| object.location)
-            .filter(|path| path.as_ref().starts_with(prefix) && path.as_ref().contains("/users/part-"));
-        let part = parts.next().expect("a user part");
-        store.delete(&part).await.unwrap();
-        part.to_string()
-    };
-    let path = tokio::runtime::Runtime::new().unwrap().block_on(deleted);
-    path[path.find("users/").unwrap()..].to_owned()
+    let part = objects(server, solution).into_iter().find(|path| path.contains("/users/part-")).expect("a user part");
+    let location = Location::parse(&part).unwrap();
+    let store = server.stores().store(&location).unwrap();
+    tokio::runtime::Runtime::new().unwrap().block_on(store.delete(location.path())).unwrap();
+    part[part.find("users/").unwrap()..].to_owned()
 }

@@ -67,11 +67,21 @@ pub(crate) struct Executor(Child);
 impl Executor {
     /// An executor of one task at a time that the scheduler knows.
     pub(crate) fn start(scheduler: &Scheduler, environment: &[(&'static str, String)], work_dir: &Path) -> Self {
+        Self::with_memory("512MB", scheduler, environment, work_dir)
+    }
+
+    /// The same with another limit of memory.
+    pub(crate) fn with_memory(
+        memory: &str,
+        scheduler: &Scheduler,
+        environment: &[(&'static str, String)],
+        work_dir: &Path,
+    ) -> Self {
         let health = free_port();
         let mut command = item_affinity();
         command.envs(environment.iter().cloned());
         command.args(["cluster", "executor", "--threads", "1", "--heartbeat", "1s", "--retry-timeout", "2s"]);
-        command.args(["--scheduler", &scheduler.address(), "--memory-limit", "512MB"]);
+        command.args(["--scheduler", &scheduler.address(), "--memory-limit", memory]);
         for (name, port) in [("--port", free_port()), ("--grpc-port", free_port()), ("--health-port", health)] {
             command.args([name, &port.to_string()]);
         }

@@ -182,16 +182,20 @@ impl Cluster {
             return task.into_datafusion();
         }
         let scheduler = &self.settings.scheduler;
-        let (kind, message) = if text.contains("failed to serialize physical plan") {
-            (
-                ErrorKind::BadInput,
-                format!("ERR_CLUSTER_PLAN: this query cannot run on a cluster: {text}; leave --cluster out"),
-            )
-        } else if text.contains("Resources exhausted") {
+        // The words of gRPC after the message say nothing to a person.
+        let text = text.split(", metadata: MetadataMap").next().unwrap_or_default();
+        let unknown =
+            ["failed to serialize physical plan", "Could not parse plan"].iter().any(|why| text.contains(why));
+        let (kind, message) = if text.contains("must have the same major version")
+            || text.contains("ERR_CLUSTER_FORMAT")
+        {
+            (ErrorKind::BadInput, format!("ERR_CLUSTER_FORMAT: {scheduler} runs another version: {text}"))
+        } else if unknown {
+            let cure = "leave --cluster out";
+            (ErrorKind::BadInput, format!("ERR_CLUSTER_PLAN: this query cannot run on a cluster: {text}; {cure}"))
+        } else if text.contains("ResourcesExhausted") || text.contains("Resources exhausted") {
             let cure = "give executors more with --memory-limit, or ask for fewer items";
             (ErrorKind::Limit, format!("ERR_CLUSTER_MEMORY: a task at {scheduler} has no memory left: {text}; {cure}"))
-        } else if text.contains("must have the same major version") || text.contains("ERR_CLUSTER_FORMAT") {
-            (ErrorKind::BadInput, format!("ERR_CLUSTER_FORMAT: {scheduler} runs another version: {text}"))
         } else {
             (ErrorKind::Storage, format!("ERR_CLUSTER_FAILED: {scheduler} could not run the query: {text}"))
         };

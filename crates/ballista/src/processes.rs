@@ -7,15 +7,18 @@ use std::time::Duration;
 
 use ballista_core::ConfigProducer;
 use ballista_core::extension::SessionConfigExt;
+use ballista_core::registry::BallistaFunctionRegistry;
 use ballista_executor::executor_process::{ExecutorProcessConfig, start_executor_process};
 use ballista_executor::health::ExecutorHealth;
 use ballista_scheduler::cluster::BallistaCluster;
 use ballista_scheduler::config::SchedulerConfig;
 use ballista_scheduler::scheduler_process::start_server;
+use datafusion::execution::FunctionRegistry;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::logical_expr::ScalarUDF;
 use datafusion::prelude::SessionConfig;
-use item_affinity_datafusion::{ItemAffinityOptions, store_registry};
+use item_affinity_datafusion::{ItemAffinityOptions, SessionSettings, session, store_registry};
 use item_affinity_storage::{ErrorKind, Stores};
 use tokio::net::TcpListener;
 
@@ -106,6 +109,15 @@ pub struct ExecutorSettings {
     pub connect_timeout: Duration,
 }
 
+/// The functions of a session here: plans name functions, and who decodes them looks them up. What Ballista knows by itself
+/// lacks those of lists.
+fn functions(stores: &Stores) -> datafusion::error::Result<Vec<Arc<ScalarUDF>>> {
+    let state = session(stores, SessionSettings::default())?.state();
+    let functions = state.scalar_functions().values();
+    // A score needs the session that it is asked in.
+    Ok(functions.filter(|function| function.name() != "item_affinity_score").cloned().collect())
+}
+
 fn config_producer() -> ConfigProducer {
     Arc::new(|| SessionConfig::new_with_ballista().with_option_extension(ItemAffinityOptions::default()))
 }
@@ -118,9 +130,16 @@ pub async fn run_scheduler(stores: &Stores, settings: SchedulerSettings) -> Resu
     free(address).await?;
     // Decoding a plan asks for the store of its files, and reads nothing.
     let registry = store_registry(stores);
+    let ended = |reason| ClusterError::Engine { process: "scheduler", reason };
+    let plugin = functions(stores).map_err(|e| ended(e.into()))?;
     let session_builder = move |config: SessionConfig| {
         let runtime = RuntimeEnvBuilder::new().with_object_store_registry(Arc::clone(&registry)).build_arc()?;
-        Ok(SessionStateBuilder::new().with_config(config).with_runtime_env(runtime).with_default_features().build())
+        let builder = SessionStateBuilder::new().with_config(config).with_runtime_env(runtime);
+        let mut state = builder.with_default_features().build();
+        for function in &plugin {
+            state.register_udf(Arc::clone(function))?;
+        }
+        Ok(state)
     };
     let silent = settings.executor_timeout.as_secs().max(1);
     let config = SchedulerConfig {
@@ -136,7 +155,6 @@ pub async fn run_scheduler(stores: &Stores, settings: SchedulerSettings) -> Resu
         override_physical_codec: Some(cluster_codec(stores.clone())),
         ..SchedulerConfig::default()
     };
-    let ended = |reason| ClusterError::Engine { process: "scheduler", reason };
     let cluster = BallistaCluster::new_from_config(&config).await.map_err(ended)?;
     start_server(cluster, address, Arc::new(config)).await.map_err(ended)
 }
@@ -159,6 +177,11 @@ pub async fn run_executor(stores: &Stores, settings: ExecutorSettings) -> Result
         }
         None => None,
     };
+    let ended = |reason| ClusterError::Engine { process: "executor", reason };
+    let mut functions_by_name = BallistaFunctionRegistry::default();
+    for function in functions(stores).map_err(|e| ended(e.into()))? {
+        functions_by_name.scalar_functions.insert(function.name().to_owned(), function);
+    }
     let (stores, spill) = (stores.clone(), settings.work_dir.clone());
     let registry = store_registry(&stores);
     let runtime_producer = move |_: &SessionConfig| {
@@ -183,16 +206,17 @@ pub async fn run_executor(stores: &Stores, settings: ExecutorSettings) -> Result
         job_data_ttl_seconds: 86_400,
         job_data_clean_up_interval_seconds: 1_800,
         override_config_producer: Some(config_producer()),
+        override_function_registry: Some(Arc::new(functions_by_name)),
         override_runtime_producer: Some(Arc::new(runtime_producer)),
         override_physical_codec: Some(cluster_codec(stores)),
         health,
         ..ExecutorProcessConfig::default()
     };
-    let ended = start_executor_process(Arc::new(config)).await;
+    let outcome = start_executor_process(Arc::new(config)).await;
     if let Some(probes) = probes {
         probes.abort();
     }
-    ended.map_err(|reason| ClusterError::Engine { process: "executor", reason })
+    outcome.map_err(ended)
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, ClusterError> {
