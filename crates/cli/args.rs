@@ -18,9 +18,8 @@ use crate::gc::GcArgs;
 use crate::run::RunArgs;
 use crate::segment_args::SegmentArgs;
 use crate::show::ShowArgs;
-use crate::sql_policy::PolicyArgs;
+use crate::sql_args::SqlArgs;
 use crate::verify::VerifyArgs;
-use crate::where_to_run::WhereToRun;
 
 const EXIT_CODES: &str = "Exit codes: 0 done or already done, 1 a bug, 2 usage, 3 bad input or a missing right, \
 4 committed but some items have error records, 5 storage (a retry may pass), 6 another job won, 7 commit unknown, \
@@ -326,41 +325,6 @@ pub(crate) struct RefreshArgs {
     pub(crate) force: bool,
     #[command(flatten)]
     pub(crate) commit: CommitArgs,
-}
-
-#[derive(Args)]
-pub(crate) struct SqlArgs {
-    /// Runs this text; may repeat, in order, before files.
-    #[arg(long, short, value_name = "QUERY")]
-    pub(crate) command: Vec<String>,
-    /// Runs this file; may repeat.
-    #[arg(long, short, value_name = "FILE")]
-    pub(crate) file: Vec<PathBuf>,
-    /// Replaces ${NAME} in the texts; may repeat. Values are put in as they are.
-    #[arg(long, value_name = "NAME=VALUE")]
-    pub(crate) set: Vec<String>,
-    /// The solution version that the functions answer from: a location or location@7.
-    #[arg(long, value_name = "LOCATION[@N]")]
-    pub(crate) solution_version: Option<String>,
-    /// How results look.
-    #[arg(long, value_enum, default_value_t = ResultFormat::Table)]
-    pub(crate) format: ResultFormat,
-    /// Writes results to this file instead of stdout.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) output: Option<PathBuf>,
-    /// Rows shown by the table format.
-    #[arg(long, value_name = "N", default_value_t = 40)]
-    pub(crate) max_rows: usize,
-    /// Remembers the statements of the prompt in this file, readable by you alone; those with secrets are left out.
-    #[arg(long, value_name = "FILE", env = "ITEM_AFFINITY_HISTORY")]
-    pub(crate) history: Option<PathBuf>,
-    /// Bytes that queries may hold, as 512MB or 4GB; no limit unless said.
-    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
-    pub(crate) memory_limit: Option<usize>,
-    #[command(flatten)]
-    pub(crate) policy: PolicyArgs,
-    #[command(flatten)]
-    pub(crate) place: WhereToRun,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -30,6 +30,7 @@ mod segment_args;
 mod shorthand;
 mod show;
 mod sql;
+mod sql_args;
 mod sql_policy;
 mod terminal_table;
 mod train;

@@ -8,11 +8,12 @@ use datafusion::execution::context::SessionContext;
 use item_affinity_datafusion::{SessionSettings, session};
 use item_affinity_storage::Stores;
 
-use crate::args::{Global, SqlArgs};
+use crate::args::Global;
 use crate::exit::Failure;
 use crate::print::Printer;
 use crate::prompt::{self, PromptSettings};
 use crate::query;
+use crate::sql_args::SqlArgs;
 use crate::sql_policy::SqlPolicy;
 
 pub(crate) async fn run(global: &Global, args: SqlArgs) -> Result<ExitCode, Failure> {
