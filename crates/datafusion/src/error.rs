@@ -185,3 +185,23 @@ fn cause(error: &DataFusionError) -> Cause<'_> {
     }
     Cause::Engine(error.find_root())
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_tasks_keep_kind_and_message_among_the_words_of_a_cluster() {
+        for kind in KINDS {
+            let task = TaskError::new(kind, "ERR_STORE: 503; file=s3://lake/a: b; run again".to_owned());
+            let said = format!("Job 7 failed: Task failed 4 times: \"{:?}\" and so on", task.into_datafusion());
+            let back = TaskError::from_text(&said).unwrap();
+            assert_eq!((back.kind(), back.message()), (kind, "ERR_STORE: 503; file=s3://lake/a: b; run again"));
+            assert_eq!(error_kind(&back.into_datafusion()), kind);
+        }
+        for text in ["", "Job 7 failed", "ERR_CLUSTER_TASK 9: x", "ERR_CLUSTER_TASK 5"] {
+            assert!(TaskError::from_text(text).is_none(), "{text}");
+        }
+    }
+}
