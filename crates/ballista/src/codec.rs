@@ -103,8 +103,9 @@ impl PhysicalExtensionCodec for ItemAffinityCodec {
         } else if node.is::<CandidateUsersExec>() {
             Node::CandidateUsers(CandidateUsersMessage {})
         } else if let Some(segments) = node.downcast_ref::<SegmentsFinalExec>() {
-            let columns = segments.columns().iter().map(|column| u32::try_from(*column).unwrap_or(u32::MAX)).collect();
-            Node::SegmentsFinal(SegmentsFinalMessage { query: Some(query_message(segments.query())), columns })
+            let (query, columns) = segments.asked();
+            let columns = columns.iter().map(|column| u32::try_from(*column).unwrap_or(u32::MAX)).collect();
+            Node::SegmentsFinal(SegmentsFinalMessage { query: Some(query_message(query)), columns })
         } else if let Some(explain) = node.downcast_ref::<ExplainSegmentsExec>() {
             let ExplanationQuery { items, reasons } = explain.query().as_ref();
             let items = Some(items_message(items));

@@ -73,19 +73,13 @@ impl SegmentsFinalExec {
         Self::with_columns(query, input, [ITEM_ID, RANK, USER_ID, SCORE, ITEM, USER_INDEX].into())
     }
 
-    /// What is asked.
+    /// What is asked, and what it gives: places among `item_id, rank, user_id, score` and the places of item and user.
     #[must_use]
-    pub fn query(&self) -> &Arc<SegmentQuery> {
-        &self.query
+    pub fn asked(&self) -> (&Arc<SegmentQuery>, &[usize]) {
+        (&self.query, &self.columns)
     }
 
-    /// What it gives: places among `item_id, rank, user_id, score`, then the places of item and user.
-    #[must_use]
-    pub fn columns(&self) -> &[usize] {
-        &self.columns
-    }
-
-    /// The node with what [`Self::columns`] of another one says.
+    /// The node of what [`Self::asked`] of another one says.
     ///
     /// # Errors   as [`Self::new`]
     pub fn with_columns(
@@ -93,9 +87,6 @@ impl SegmentsFinalExec {
         input: Arc<dyn ExecutionPlan>,
         columns: Arc<[usize]>,
     ) -> Result<Self> {
-        if columns.iter().any(|column| *column > USER_INDEX) {
-            return plan_err!("segments have {} columns inside a plan, asked for {columns:?}", USER_INDEX + 1);
-        }
         if columns.contains(&USER_ID) && !query.user_ids {
             return plan_err!("a segment query without ids of users cannot give user_id");
         }
