@@ -8,6 +8,7 @@ mod processes;
 
 use std::time::{Duration, Instant};
 
+use item_affinity_ballista::SchedulerAddress;
 use tempfile::TempDir;
 
 use crate::common::{Ended, S3Server, interactions_of_many, item_affinity, run};
@@ -195,4 +196,16 @@ fn cluster_that_fails_ends_a_command_with_one_line_and_the_right_code() {
     let (code, text) = refused(&scheduler.address(), "80s");
     assert!(code == 3 && text.contains(&gone), "{code} {text}");
     assert_eq!(gate::commits(&server, &output), 0);
+}
+
+#[test]
+fn cluster_addresses_have_a_host_and_a_port_and_nothing_else() {
+    let address: SchedulerAddress = "df://scheduler.lake:50050".parse().unwrap();
+    assert_eq!((address.host(), address.port()), ("scheduler.lake", 50050));
+    assert_eq!(address.to_string(), "df://scheduler.lake:50050");
+    for text in
+        ["", "df://", "df://host", "df://:50050", "df://host:0", "df://host:70000", "http://host:1", "df://a/b:1"]
+    {
+        assert!(text.parse::<SchedulerAddress>().is_err(), "{text}");
+    }
 }

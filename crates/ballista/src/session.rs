@@ -97,22 +97,3 @@ pub fn cluster_session(stores: &Stores, settings: SessionSettings, cluster: Clus
     register_with(&ctx, stores.clone());
     Ok(ctx)
 }
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::SchedulerAddress;
-
-    #[test]
-    fn addresses_have_a_host_and_a_port_and_nothing_else() {
-        let address: SchedulerAddress = "df://scheduler.lake:50050".parse().unwrap();
-        assert_eq!((address.host(), address.port()), ("scheduler.lake", 50050));
-        assert_eq!(address.to_string(), "df://scheduler.lake:50050");
-        assert_eq!(address.url(), "http://scheduler.lake:50050");
-        for text in
-            ["", "df://", "df://host", "df://:50050", "df://host:0", "df://host:70000", "http://host:1", "df://a/b:1"]
-        {
-            assert!(text.parse::<SchedulerAddress>().is_err(), "{text}");
-        }
-    }
-}
