@@ -8,7 +8,7 @@
 //! cargo bench --package item-affinity-ingest --bench peers -- score USERS.npy ITEMS.npy K
 //! ```
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::cast_possible_truncation)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::cast_possible_truncation)]
 
 #[path = "../cpu_seconds.rs"]
 mod cpu_seconds;

@@ -1,7 +1,6 @@
 //! Arguments: raw words in, checked settings out.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::builder::styling::Styles;

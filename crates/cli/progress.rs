@@ -48,7 +48,8 @@ fn tells_too_much(target: &str) -> bool {
 /// Whether a library repeats at all levels what is not to be said, or is said already: lines of the logs of Delta tables,
 /// where the bounds of a file are ids of users, and the error of a cluster that the command ends with.
 fn repeats_itself(target: &str) -> bool {
-    const TARGETS: [&str; 3] = ["buoyant_kernel", "deltalake_core", "ballista_core::execution_plans::distributed_query"];
+    const TARGETS: [&str; 3] =
+        ["buoyant_kernel", "deltalake_core", "ballista_core::execution_plans::distributed_query"];
     TARGETS.iter().any(|library| target.starts_with(library))
 }
 

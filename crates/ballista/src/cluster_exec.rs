@@ -26,7 +26,7 @@ use datafusion::physical_plan::{
 use datafusion_proto::physical_plan::PhysicalExtensionCodec;
 use datafusion_proto::protobuf::PhysicalPlanNode;
 use futures::{StreamExt, TryStreamExt};
-use item_affinity_datafusion::TaskError;
+use item_affinity_datafusion::{TaskError, UserStatesExec};
 use item_affinity_storage::ErrorKind;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
@@ -222,7 +222,11 @@ impl PhysicalOptimizerRule for SubmitPlans {
                         Transformed::yes(Arc::new(CoalescePartitionsExec::new(Arc::clone(&part.plan))) as _)
                     }
                     Some(part) => Transformed::yes(Arc::clone(&part.plan)),
-                    None => Transformed::no(node),
+                    // What a session remembers is in its own process.
+                    None => match UserStatesExec::scan_of(&node) {
+                        Some(scan) => Transformed::yes(Arc::clone(scan)),
+                        None => Transformed::no(node),
+                    },
                 })
             })?
             .data;

@@ -101,6 +101,7 @@ pub use segments_plan::{SegmentsPlan, SegmentsRequest, segments_dataframe};
 pub use session::{SessionSettings, session, store_registry};
 pub use top_k_users_exec::{SegmentQuery, TopKUsersPerItemExec};
 pub use user_list::read_user_ids;
+pub use user_states_exec::UserStatesExec;
 pub use version_source::{TravelledVersions, VersionSource};
 
 /// Adds the functions and options to a session; solution versions are reached with what the environment says.

@@ -31,7 +31,7 @@ use crate::user_states::USER_INDEX;
 ///
 /// # Cost   nothing for a query that finds them; one reference to each batch for the query that leaves them
 #[derive(Debug)]
-pub(crate) struct UserStatesExec {
+pub struct UserStatesExec {
     scan: Arc<dyn ExecutionPlan>,
     version: SolutionRef,
     shared: SharedParts,
@@ -57,6 +57,12 @@ impl UserStatesExec {
 
     pub(crate) fn scan(&self) -> &Arc<dyn ExecutionPlan> {
         &self.scan
+    }
+
+    /// The scan below, if a node is this one: what can travel of it.
+    #[must_use]
+    pub fn scan_of(node: &Arc<dyn ExecutionPlan>) -> Option<&Arc<dyn ExecutionPlan>> {
+        node.downcast_ref::<Self>().map(Self::scan)
     }
 
     /// Whether the states come from memory when the node runs.

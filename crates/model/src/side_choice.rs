@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use ndarray::{ArrayView1, Axis};
+use ndarray::Axis;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -206,8 +206,9 @@ impl Sample {
             let y = factors.item_factors.select(Axis(0), &items);
             let mut scores = vec![0f32; items.len() * users.len()];
             score_tile(y.view(), states.view(), &mut scores)?;
-            let rows = block.iter().zip(y.rows()).zip(scores.chunks_exact(users.len().max(1)));
-            let of_item = |(((item, pairs), y), scores): ((&(usize, Vec<u32>), ArrayView1<'_, f32>), &[f32])| {
+            let mut values = Vec::with_capacity(block.len());
+            for (at, (item, pairs)) in block.iter().enumerate() {
+                let (y, scores) = (y.row(at), &scores[at * users.len()..(at + 1) * users.len()]);
                 let buyers = by_item.row(*item).0;
                 let others: Vec<f32> = (self.users.iter().zip(scores))
                     .filter(|(user, _)| buyers.binary_search(user).is_err() && pairs.binary_search(user).is_err())
@@ -222,9 +223,9 @@ impl Sample {
                     let (above, equal) = others.iter().fold((0, 0), count);
                     k / (k + f64::from(above) + 0.5 * f64::from(equal))
                 };
-                pairs.iter().map(value).sum::<f64>() / pairs.len() as f64
-            };
-            Ok(rows.map(of_item).collect::<Vec<f64>>())
+                values.push(pairs.iter().map(value).sum::<f64>() / pairs.len() as f64);
+            }
+            Ok(values)
         };
         let blocks = self.items.par_chunks(ITEM_BLOCK).map(of_block).collect::<Result<Vec<_>>>()?;
         Ok(blocks.concat())
