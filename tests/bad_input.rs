@@ -286,8 +286,15 @@ fn a_damaged_solution_is_refused_by_the_name_of_the_file() {
         flipped[middle] ^= 1;
         std::fs::write(&path, &flipped).unwrap();
         let (solution, output) = (copy.display().to_string(), folder.path().join("out").display().to_string());
-        let ended = cli(["segment", "--quiet", "--solution", &solution, "--item", "COFFEE-01", "--output", &output]);
         let name = part.file_name().unwrap().to_string_lossy().into_owned();
+        let ended = if name == "user_attributes.parquet" {
+            // A refresh alone reads it.
+            let (interactions, users) = (data("interactions.parquet"), data("users.parquet"));
+            let refresh = ["refresh", "--quiet", "--solution", &solution, "--interactions", &interactions];
+            cli(refresh.into_iter().chain(["--users", &users]))
+        } else {
+            cli(["segment", "--quiet", "--solution", &solution, "--item", "COFFEE-01", "--output", &output])
+        };
         assert_one_line(&ended, 3, &["ERR_SOLUTION_DAMAGED", &name], &name);
         assert!(!files_below(Path::new(&output)).iter().any(|f| f.starts_with("_item_affinity/commits")));
         std::fs::write(&path, &whole).unwrap();
@@ -334,7 +341,7 @@ fn data_that_do_not_fit_to_the_version_are_refused_by_a_refresh_which_leaves_not
     write(&path("case.parquet"), good());
     assert_one_line(&refresh(&path("nowhere"), &[]), 3, &["ERR_NO_VERSION: ", "nowhere"], "no solution");
     let attributes = refresh(Path::new(solution()), &[]);
-    let says = ["ERR_REFRESH_USER_ATTRIBUTES: ", "--exclude-columns country,interest", "train again"];
+    let says = ["ERR_REFRESH_USER_ATTRIBUTES: ", "(country,interest)", "name the Users with --users"];
     assert_one_line(&attributes, 3, &says, "attributes of users");
     let settings = refresh(&target, &["--event-type", "view"]);
     assert_eq!((settings.code, settings.stdout.as_str()), (2, ""), "{settings:?}");

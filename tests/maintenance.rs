@@ -37,7 +37,7 @@ fn part(output: &Path, number: usize) -> PathBuf {
 fn verify_of_whole_versions_counts_files_bytes_and_commits() {
     let ended = succeed(["verify", "--solution", solution()]);
     let version = format!("version 1 of {}: ", solution());
-    assert!(ended.stdout.starts_with(&version) && ended.stdout.contains(" 6 files, "), "{}", ended.stdout);
+    assert!(ended.stdout.starts_with(&version) && ended.stdout.contains(" 7 files, "), "{}", ended.stdout);
     assert!(ended.stdout.ends_with("commits: 1, each made after the one before it\n"), "{}", ended.stdout);
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("out");

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::catalogue::{Case, Row, open, row};
 use super::{good, write};
-use crate::common::{files_below, solution, succeed};
+use crate::common::{data, files_below, solution, succeed};
 
 pub(super) const ROWS: &[Row] = &[
     row(82, "a part that is cut, flipped, longer, or another file", |case| {
@@ -23,7 +23,7 @@ pub(super) const ROWS: &[Row] = &[
             }
             for bytes in damaged {
                 std::fs::write(&path, bytes).unwrap();
-                asks(case, &copy, &["ERR_SOLUTION_DAMAGED", &name]);
+                reads(case, &copy, &name, &["ERR_SOLUTION_DAMAGED", &name]);
             }
             std::fs::write(&path, whole).unwrap();
         }
@@ -146,6 +146,17 @@ fn edit_commit(solution: &Path, edit: impl FnOnce(&mut Value)) {
     let mut body: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     edit(&mut body);
     std::fs::write(path, serde_json::to_vec(&body).unwrap()).unwrap();
+}
+
+/// Has a damaged file read by a command that needs it.
+fn reads(case: &mut Case, solution: &Path, file: &str, says: &[&str]) {
+    if file != "user_attributes.parquet" {
+        return asks(case, solution, says);
+    }
+    let (solution, interactions, users) =
+        (solution.display().to_string(), data("interactions.parquet"), data("users.parquet"));
+    let refresh = ["refresh", "--quiet", "--solution", &solution, "--interactions", &interactions, "--users", &users];
+    case.refuses(3, &refresh, says);
 }
 
 fn asks(case: &mut Case, solution: &Path, says: &[&str]) {

@@ -84,14 +84,8 @@ impl Versions {
     pub fn new(stores: &Stores, location: Location, artifact: Artifact) -> Result<Self> {
         let encryption = stores.encryption(&location);
         let (folder, patience) = (Folder::new(stores, location)?, stores.retry_timeout()?);
-        Ok(Self {
-            folder,
-            artifact,
-            patience,
-            encryption,
-            cancellation: CancellationToken::new(),
-            beside_delta_log: false,
-        })
+        let cancellation = CancellationToken::new();
+        Ok(Self { folder, artifact, patience, encryption, cancellation, beside_delta_log: false })
     }
 
     /// Skips fsync on local disk when `durable` is false; the commit says so. On by default.
