@@ -1,7 +1,7 @@
 //! The same plan on a cluster: Apache Ballista's scheduler and executors with this project's plan nodes built in, and a
 //! session whose queries run there.
 //!
-//! The plan that would run in the process is the plan that is submitted; nodes travel by [`ItemAffinityCodec`]. They
+//! The plan that would run in the process is the plan that is submitted; nodes travel by `ItemAffinityCodec`. They
 //! name a solution version and what is asked of it; each executor reads factors, pairs and user states from the object
 //! store itself, with the checksums of the commit. A commit is made by the client alone. Invariant: no file format, no
 //! ranking and no command line is here.
