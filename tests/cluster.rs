@@ -41,7 +41,7 @@ fn client(server: &S3Server, scheduler: Option<&Scheduler>, arguments: &[&str]) 
 /// The segments of an output, as CSV.
 fn segments(server: &S3Server, output: &str) -> String {
     let query = format!("SELECT * FROM item_affinity_output('{output}')");
-    let ended = client(server, None, &["sql", "--format", "csv", "-c", &query]);
+    let ended = client(server, None, &["sql", "--root", "s3://lake/", "--format", "csv", "-c", &query]);
     assert_eq!(ended.code, 0, "{ended:?}");
     assert!(ended.stdout.lines().count() > 1, "{ended:?}");
     ended.stdout
@@ -65,7 +65,7 @@ fn cluster_gives_the_rows_of_one_process_also_when_an_executor_is_killed_and_com
          3)) AS n)) TO '{}'",
         users.display()
     );
-    let copied = client(&server, None, &["sql", "-c", &every_third]);
+    let copied = client(&server, None, &["sql", "--allow-copy", "-c", &every_third]);
     assert_eq!(copied.code, 0, "{copied:?}");
     let users = users.display().to_string();
     let variants: [(&str, &[&str]); 4] = [

@@ -6,7 +6,7 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::util::pretty::pretty_format_batches;
 use datafusion::physical_plan::{collect, displayable};
 use datafusion::prelude::SessionContext;
-use item_affinity_ballista::{cluster_codec, decode_plan, encode_plan};
+use item_affinity_ballista::{cluster_codec, decode_plan, encode_plan, travelling};
 use item_affinity_datafusion::{SessionSettings, error_message, session};
 use item_affinity_storage::Stores;
 use rand::rngs::StdRng;
@@ -55,7 +55,7 @@ async fn cluster_messages_give_back_random_plans_which_give_the_same_rows() {
         let mut random = StdRng::seed_from_u64(seed);
         let ctx = context(solution(), random.random_range(1..5)).await;
         let query = random_query(&mut random);
-        let plan = ctx.sql(&query).await.unwrap().create_physical_plan().await.unwrap();
+        let plan = travelling(ctx.sql(&query).await.unwrap().create_physical_plan().await.unwrap()).unwrap();
         let codec = cluster_codec(Stores::from_env());
         let bytes = encode_plan(plan.clone(), codec.as_ref()).unwrap_or_else(|e| panic!("{seed}: {query}: {e}"));
         let back = decode_plan(&bytes, &ctx.task_ctx(), codec.as_ref()).unwrap_or_else(|e| panic!("{query}: {e}"));
@@ -96,7 +96,7 @@ async fn cluster_plan_that_has_travelled_checks_every_byte_and_every_item() {
 
     let ctx = context(&place, 2).await;
     let query = "SELECT * FROM item_affinity_segments(['item-03'], 10)";
-    let plan = ctx.sql(query).await.unwrap().create_physical_plan().await.unwrap();
+    let plan = travelling(ctx.sql(query).await.unwrap().create_physical_plan().await.unwrap()).unwrap();
     let codec = cluster_codec(Stores::from_env());
     let bytes = encode_plan(plan, codec.as_ref()).unwrap();
     let run = async |bytes: &[u8]| {

@@ -25,7 +25,7 @@ fn segment(server: &MiniS3, mode: &str, items: &[&str]) -> Ended {
 fn counts(server: &MiniS3) -> BTreeMap<String, String> {
     let sql = "CREATE EXTERNAL TABLE t STORED AS DELTATABLE LOCATION 's3://lake/segments'; \
                SELECT item_id, count(*) FROM t GROUP BY item_id";
-    let ended = command(server, &["sql", "--format", "csv", "-c", sql]);
+    let ended = command(server, &["sql", "--root", "s3://lake/", "--format", "csv", "-c", sql]);
     assert_eq!(ended.code, 0, "{ended:?}");
     csv_rows(&ended.stdout).into_iter().map(|row| (row[0].clone(), row[1].clone())).collect()
 }

@@ -142,7 +142,7 @@ fn tables_on_s3_are_read_and_written_as_those_on_disk() {
     let counted = "SELECT item_id, count(*) AS n FROM t GROUP BY item_id ORDER BY item_id";
     assert_eq!(peer.query("s3://lake/segments", counted), json!([["COFFEE-01", 7], ["MUSIC-05", 7]]));
     let create = "CREATE EXTERNAL TABLE t STORED AS DELTATABLE LOCATION 's3://lake/segments';";
-    let ours = command(&["sql", "--format", "csv", "-c", &format!("{create} {counted}")]);
+    let ours = command(&["sql", "--root", "s3://lake/", "--format", "csv", "-c", &format!("{create} {counted}")]);
     assert_eq!(csv_rows(&ours), [["COFFEE-01", "7"], ["MUSIC-05", "7"]]);
     // A folder of tables is none.
     let ended = run(item_affinity().args(["check", "--interactions", "s3://lake/lists/"]).envs(server.environment()));

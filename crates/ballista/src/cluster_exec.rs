@@ -214,22 +214,7 @@ impl fmt::Debug for SubmitPlans {
 
 impl PhysicalOptimizerRule for SubmitPlans {
     fn optimize(&self, plan: Arc<dyn ExecutionPlan>, _config: &ConfigOptions) -> Result<Arc<dyn ExecutionPlan>> {
-        // What was planned on the way, such as a query of users, is a part of this plan and no query of its own.
-        let whole = plan
-            .transform_up(|node| {
-                Ok(match node.downcast_ref::<ClusterExec>() {
-                    Some(part) if part.plan.output_partitioning().partition_count() > 1 => {
-                        Transformed::yes(Arc::new(CoalescePartitionsExec::new(Arc::clone(&part.plan))) as _)
-                    }
-                    Some(part) => Transformed::yes(Arc::clone(&part.plan)),
-                    // What a session remembers is in its own process.
-                    None => match UserStatesExec::scan_of(&node) {
-                        Some(scan) => Transformed::yes(Arc::clone(scan)),
-                        None => Transformed::no(node),
-                    },
-                })
-            })?
-            .data;
+        let whole = travelling(plan)?;
         if !reads_files(&whole) {
             return Ok(whole);
         }
@@ -251,6 +236,26 @@ impl PhysicalOptimizerRule for SubmitPlans {
     fn schema_check(&self) -> bool {
         true
     }
+}
+
+/// A plan as it travels: in one piece, without what belongs to this process.
+///
+/// # Errors   what the engine says to a plan that it cannot put together
+pub fn travelling(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let whole = plan.transform_up(|node| {
+        if let Some(part) = node.downcast_ref::<ClusterExec>() {
+            // What was planned on the way, such as a query of users, is a part of this plan and no query of its own.
+            let part = Arc::clone(&part.plan);
+            let many = part.output_partitioning().partition_count() > 1;
+            return Ok(Transformed::yes(if many { Arc::new(CoalescePartitionsExec::new(part)) } else { part }));
+        }
+        // What a session remembers is in its own process.
+        Ok(match UserStatesExec::scan_of(&node) {
+            Some(scan) => Transformed::yes(Arc::clone(scan)),
+            None => Transformed::no(node),
+        })
+    });
+    Ok(whole?.data)
 }
 
 fn reads_files(plan: &Arc<dyn ExecutionPlan>) -> bool {

@@ -16,7 +16,7 @@ mod message;
 mod processes;
 mod session;
 
-pub use cluster_exec::ClusterExec;
+pub use cluster_exec::{ClusterExec, travelling};
 pub use codec::{ItemAffinityCodec, cluster_codec, decode_plan, encode_plan};
 pub use processes::{ClusterError, ExecutorSettings, SchedulerSettings, run_executor, run_scheduler};
 pub use session::{ClusterSettings, SchedulerAddress, cluster_session};
