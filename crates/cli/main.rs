@@ -38,6 +38,7 @@ mod verify;
 mod where_to_run;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 
@@ -49,6 +50,10 @@ use crate::exit::Failure;
 const STACK: usize = 512 << 20;
 /// Threads that evaluate such expressions.
 const WORKER_STACK: usize = 16 << 20;
+
+/// How long threads may take to end. Most are idle and end at once; they are joined, since letting go of a thread that is
+/// just ending reads freed memory in glibc (its bug 19951): the program then died of a signal after its work was done.
+const SHUTDOWN: Duration = Duration::from_millis(300);
 
 fn main() -> ExitCode {
     // What is made here is of people: it is for the eyes of its owner alone.
@@ -91,7 +96,7 @@ fn start(arguments: Arguments) -> ExitCode {
         false => runtime.block_on(exit::until_signal(command, stop)),
     };
     // Blocking work that nobody waits for any more must not hold the process.
-    runtime.shutdown_background();
+    runtime.shutdown_timeout(SHUTDOWN);
     match outcome {
         Ok(code) => code,
         Err(failure) => exit::report(&failure),
