@@ -382,8 +382,12 @@ async fn the_data_of_the_training_give_the_states_of_the_training() {
     let report = refresh(&stores).run().await.unwrap();
     let changes = report.changes.unwrap();
     assert_eq!((changes.new_users, changes.gone_users, changes.left_out_interactions), (0, 0, 0));
-    let of =
-        async |version: u64| hashes(&open(&stores, &format!("memory:///affinity@{version}")).await.unwrap().commit);
+    assert_states_of_the_training(&stores).await;
+}
+
+/// Version 2, a refresh over the data of version 1, has the bytes of the training.
+pub(crate) async fn assert_states_of_the_training(stores: &Stores) {
+    let of = async |version: u64| hashes(&open(stores, &format!("memory:///affinity@{version}")).await.unwrap().commit);
     let (mut training, mut refreshed) = (of(1).await, of(2).await);
     // The card says what was refreshed; the states are the same bytes.
     assert_ne!(training.remove("model.json"), refreshed.remove("model.json"));

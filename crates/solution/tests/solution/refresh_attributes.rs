@@ -8,7 +8,7 @@ use item_affinity_solution::{RefreshJob, RefreshReport, Result, SolutionRef, for
 use item_affinity_storage::{Artifact, ErrorKind, Location, Stores, Versions};
 
 use crate::planted::{Rows, hashes, job, open, parquet, planted, put, table, texts};
-use crate::refresh::Ranking;
+use crate::refresh::{Ranking, assert_states_of_the_training};
 
 const USERS: usize = 900;
 const ITEMS: usize = 400;
@@ -38,6 +38,12 @@ async fn refresh(stores: &Stores) -> Result<RefreshReport> {
     job.users("memory:///users.parquet").run().await
 }
 
+/// The SHA-256 of what attributes are worth in a version.
+async fn weights(stores: &Stores, version: u64) -> String {
+    let version = open(stores, &format!("memory:///affinity@{version}")).await.unwrap();
+    hashes(&version.commit).remove("user_attributes.parquet").unwrap()
+}
+
 #[tokio::test]
 async fn a_new_user_is_ranked_by_what_its_attributes_are_worth() {
     let stores = trained().await;
@@ -63,14 +69,10 @@ async fn a_new_user_is_ranked_by_what_its_attributes_are_worth() {
     }
 
     // The refreshed version can be refreshed again, with the same weights; nothing new is a no-op.
-    let weights = async |version: u64| {
-        let version = open(&stores, &format!("memory:///affinity@{version}")).await.unwrap();
-        hashes(&version.commit).remove("user_attributes.parquet").unwrap()
-    };
     assert!(refresh(&stores).await.unwrap().already_done);
     put(&stores, "memory:///events/part-2.parquet", parquet(&[event("new-1", "item-012")])).await;
     assert_eq!(refresh(&stores).await.unwrap().version, 3);
-    assert_eq!(weights(1).await, weights(3).await);
+    assert_eq!(weights(&stores, 1).await, weights(&stores, 3).await);
     // So is a change of what is known of users.
     put_users(&stores, "home", &[("new-2", 3), ("new-1", 1)]).await;
     assert_eq!(refresh(&stores).await.unwrap().version, 4);
@@ -80,11 +82,7 @@ async fn a_new_user_is_ranked_by_what_its_attributes_are_worth() {
 async fn the_data_of_the_training_give_the_states_of_the_training_with_attributes_too() {
     let stores = trained().await;
     assert_eq!(refresh(&stores).await.unwrap().version, 2);
-    let of =
-        async |version: u64| hashes(&open(&stores, &format!("memory:///affinity@{version}")).await.unwrap().commit);
-    let (mut training, mut refreshed) = (of(1).await, of(2).await);
-    assert_ne!(training.remove("model.json"), refreshed.remove("model.json"));
-    assert_eq!(training, refreshed);
+    assert_states_of_the_training(&stores).await;
 }
 
 #[tokio::test]
@@ -98,11 +96,7 @@ async fn a_version_without_some_users_keeps_what_attributes_are_worth() {
     let (body, forgotten) = forget_users(&stores, &whole, &users, &run).await.unwrap().unwrap();
     assert_eq!(forgotten.users, 1);
     run.commit_after(body, 1).await.unwrap();
-    let weights = async |version: u64| {
-        let version = open(&stores, &format!("memory:///affinity@{version}")).await.unwrap();
-        hashes(&version.commit).remove("user_attributes.parquet").unwrap()
-    };
-    assert_eq!(weights(1).await, weights(2).await);
+    assert_eq!(weights(&stores, 1).await, weights(&stores, 2).await);
     assert_eq!(refresh(&stores).await.unwrap().version, 3);
 }
 
