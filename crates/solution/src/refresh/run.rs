@@ -129,6 +129,9 @@ async fn open(
 
 /// Has the Users read where the version uses attributes of them, and only then: no other attribute can count.
 fn choose_users(job: &mut Job, users: &[String], card: &ModelCard, kept: bool, from: &SolutionRef) -> Result<()> {
+    // A plan that is made again may be of a version that uses none any more.
+    job.dataset.users.clear();
+    job.dataset.attributes = AttributeSelection::default();
     if card.user_attributes.is_empty() {
         if !users.is_empty() {
             job.observer.note("the version uses no attributes of users: Users are not read");
