@@ -28,6 +28,14 @@ pub static EXPLANATION_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {
     Arc::new(Schema::new(fields))
 });
 
+/// The places of columns in [`INDEXED_SEGMENT_SCHEMA`].
+pub(crate) const ITEM_ID: usize = 0;
+pub(crate) const RANK: usize = 1;
+pub(crate) const USER_ID: usize = 2;
+pub(crate) const SCORE: usize = 3;
+pub(crate) const ITEM: usize = 4;
+pub(crate) const USER_INDEX: usize = 5;
+
 /// What the ranking hands to the explanation: [`SEGMENT_SCHEMA`], then the item as its position in the request and the
 /// user as its place in the solution version.
 pub(crate) static INDEXED_SEGMENT_SCHEMA: LazyLock<SchemaRef> = LazyLock::new(|| {

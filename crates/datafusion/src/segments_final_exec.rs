@@ -2,16 +2,12 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
-use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, Float32Array, Int32Array, RecordBatch, RecordBatchOptions, StringArray, UInt32Array,
-};
-use datafusion::arrow::compute::{SortOptions, interleave};
-use datafusion::arrow::datatypes::{Float32Type, SchemaRef, UInt32Type};
+use datafusion::arrow::compute::SortOptions;
+use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{Constraint, Constraints, ScalarValue, Statistics, exec_err, internal_err, plan_err};
+use datafusion::common::{Constraint, Constraints, ScalarValue, Statistics, internal_err, plan_err};
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::MemoryConsumer;
@@ -31,16 +27,9 @@ use futures::StreamExt;
 
 use crate::memory_limit::resize;
 use crate::options::Seen;
-use crate::segment_schema::INDEXED_SEGMENT_SCHEMA;
-use crate::top_k_users_exec::{CancelOnDrop, SegmentQuery, blocking};
-
-/// The columns that this node can give: those of [`INDEXED_SEGMENT_SCHEMA`], by their places in it.
-const ITEM_ID: usize = 0;
-const RANK: usize = 1;
-const USER_ID: usize = 2;
-const SCORE: usize = 3;
-const ITEM: usize = 4;
-const USER_INDEX: usize = 5;
+use crate::segment_merge::SegmentMerge;
+use crate::segment_schema::{INDEXED_SEGMENT_SCHEMA, ITEM, ITEM_ID, RANK, SCORE, USER_ID, USER_INDEX};
+use crate::top_k_users_exec::SegmentQuery;
 
 /// Merges candidates per item, ranks them from 1 and gives them out in the order `(item_id, rank)`.
 ///
@@ -240,16 +229,12 @@ impl ExecutionPlan for SegmentsFinalExec {
             }
             let batch_size = context.session_config().batch_size();
             let elapsed = baseline.elapsed_compute().clone();
-            let cancel = CancelOnDrop::default();
-            let flag = Arc::clone(&cancel.0);
-            let mut segments = blocking(move || {
+            let mut segments = merge.finish(schema, columns, batch_size);
+            loop {
                 let timer = elapsed.timer();
-                let segments = merge.finish(schema, columns, batch_size, &flag);
+                let batch = segments.next().transpose()?;
                 timer.done();
-                Ok(segments)
-            })
-            .await?;
-            while let Some(batch) = segments.next().transpose()? {
+                let Some(batch) = batch else { break };
                 baseline.record_output(batch.num_rows());
                 if output.send(Ok(batch)).await.is_err() {
                     return Ok(());
@@ -259,140 +244,5 @@ impl ExecutionPlan for SegmentsFinalExec {
             Ok(())
         });
         Ok(builder.build())
-    }
-}
-
-/// A candidate and where its user id is kept; 20 bytes.
-#[derive(Clone, Copy)]
-struct Candidate {
-    item: u32,
-    score: f32,
-    user_index: u32,
-    batch: u32,
-    row: u32,
-}
-
-/// All candidates of the items of one partition.
-struct SegmentMerge {
-    query: Arc<SegmentQuery>,
-    candidates: Vec<Candidate>,
-    /// Of each batch, where anybody asks for ids.
-    user_ids: Vec<StringArray>,
-    id_bytes: usize,
-    batches: u32,
-}
-
-impl SegmentMerge {
-    fn new(query: Arc<SegmentQuery>) -> Self {
-        Self { query, candidates: Vec::new(), user_ids: Vec::new(), id_bytes: 0, batches: 0 }
-    }
-
-    fn allocated_bytes(&self) -> usize {
-        self.candidates.capacity() * size_of::<Candidate>() + self.id_bytes
-    }
-
-    fn push(&mut self, batch: &RecordBatch) -> Result<()> {
-        let items = batch.column(0).as_primitive::<UInt32Type>().values();
-        let users = batch.column(1).as_primitive::<UInt32Type>().values();
-        let scores = batch.column(2).as_primitive::<Float32Type>().values();
-        let least = self.query.min_score;
-        let known = u32::try_from(self.query.items.ids().len()).unwrap_or(u32::MAX);
-        if items.iter().any(|item| *item >= known) {
-            return internal_err!("a candidate names an item that was not asked for");
-        }
-        let number = self.batches;
-        if number == u32::MAX {
-            return exec_err!("more than {} batches of candidates; ask for fewer items at a time", u32::MAX);
-        }
-        for (row, ((item, user_index), score)) in (0..).zip(items.iter().zip(users).zip(scores)) {
-            if *score >= least {
-                let candidate = Candidate { item: *item, score: *score, user_index: *user_index, batch: number, row };
-                self.candidates.push(candidate);
-            }
-        }
-        if self.query.user_ids {
-            let ids = batch.column(3).as_string::<i32>().clone();
-            self.id_bytes += ids.get_array_memory_size();
-            self.user_ids.push(ids);
-        }
-        self.batches = number.saturating_add(1);
-        Ok(())
-    }
-
-    fn finish(mut self, schema: SchemaRef, columns: Arc<[usize]>, batch_size: usize, stop: &AtomicBool) -> Segments {
-        if stop.load(Ordering::Relaxed) {
-            self.candidates.clear();
-        }
-        self.candidates.sort_unstable_by(|a, b| {
-            a.item.cmp(&b.item).then(b.score.total_cmp(&a.score)).then(a.user_index.cmp(&b.user_index))
-        });
-        let k = self.query.num_results;
-        let (mut item, mut taken) = (u32::MAX, 0);
-        self.candidates.retain(|c| {
-            taken = if c.item == item { taken + 1 } else { 1 };
-            item = c.item;
-            taken <= k
-        });
-        Segments { merge: self, schema, columns, batch_size: batch_size.max(1), at: 0, item: u32::MAX, rank: 0 }
-    }
-}
-
-/// Ranked segments as batches.
-struct Segments {
-    merge: SegmentMerge,
-    schema: SchemaRef,
-    columns: Arc<[usize]>,
-    batch_size: usize,
-    at: usize,
-    item: u32,
-    rank: i32,
-}
-
-impl Segments {
-    fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
-        let to = self.merge.candidates.len().min(self.at + self.batch_size);
-        let rows = &self.merge.candidates[self.at..to];
-        if rows.is_empty() {
-            return Ok(None);
-        }
-        let mut ranks = Vec::with_capacity(rows.len());
-        for row in rows {
-            self.rank = if row.item == self.item { self.rank + 1 } else { 1 };
-            self.item = row.item;
-            ranks.push(self.rank);
-        }
-        let columns =
-            self.columns.iter().map(|column| self.column(*column, rows, &ranks)).collect::<Result<Vec<_>>>()?;
-        let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
-        let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?;
-        self.at = to;
-        Ok(Some(batch))
-    }
-
-    fn column(&self, column: usize, rows: &[Candidate], ranks: &[i32]) -> Result<ArrayRef> {
-        Ok(match column {
-            ITEM_ID => {
-                let ids = rows.iter().map(|row| self.merge.query.items.ids()[row.item as usize].as_str());
-                Arc::new(StringArray::from_iter_values(ids))
-            }
-            RANK => Arc::new(Int32Array::from(ranks.to_vec())),
-            USER_ID => {
-                let ids = self.merge.user_ids.iter().map(|a| a as &dyn Array).collect::<Vec<_>>();
-                let places = rows.iter().map(|c| (c.batch as usize, c.row as usize)).collect::<Vec<_>>();
-                interleave(&ids, &places)?
-            }
-            SCORE => Arc::new(Float32Array::from_iter_values(rows.iter().map(|c| c.score))),
-            ITEM => Arc::new(UInt32Array::from_iter_values(rows.iter().map(|c| c.item))),
-            USER_INDEX => Arc::new(UInt32Array::from_iter_values(rows.iter().map(|c| c.user_index))),
-            other => return internal_err!("segments have no column {other}"),
-        })
-    }
-}
-
-impl Iterator for Segments {
-    type Item = Result<RecordBatch>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        self.next_batch().transpose()
     }
 }

@@ -16,7 +16,7 @@ use crate::error::from_model;
 use crate::options::Seen;
 use crate::segment_schema::candidate_schema;
 use crate::top_k_users_exec::SegmentQuery;
-use crate::user_ids::UserIds;
+use crate::user_ids::{SortedUserIds, UserIds};
 use crate::user_states::{FACTOR, LOG_ODDS, USER_ID, USER_INDEX};
 
 /// Users in one tile of scores: with [`ITEM_BLOCK`] items it takes 2 MB, which stays in the second-level cache.
@@ -101,8 +101,7 @@ impl PartitionTopK {
     /// Ends the scoring; the candidates come in batches of at most `batch_size` rows, by item, best first. None come when
     /// `stop` is set.
     pub(crate) fn finish(self, batch_size: usize, stop: &AtomicBool) -> Result<Candidates> {
-        let mut ids = self.ids;
-        ids.sort()?;
+        let ids = self.ids.sort()?;
         let wanted = self.blocks.into_iter().take_while(|_| !stop.load(Ordering::Relaxed));
         let segments = wanted.flat_map(TopKUsers::finish).collect::<Vec<_>>();
         let user_ids = self.query.user_ids;
@@ -112,7 +111,7 @@ impl PartitionTopK {
 
 /// The best users of each item in one partition, as batches of [`candidate_schema`].
 pub(crate) struct Candidates {
-    ids: UserIds,
+    ids: SortedUserIds,
     user_ids: bool,
     segments: Vec<Vec<Scored>>,
     batch_size: usize,

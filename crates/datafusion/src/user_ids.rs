@@ -1,14 +1,18 @@
 //! The ids of users while they are ranked: kept for those who may still end up in a segment.
 
+use std::ops::RangeInclusive;
+
 use datafusion::arrow::array::{Array, ArrayRef, StringArray, StringBuilder, UInt32Array};
 use datafusion::arrow::compute::interleave;
 use datafusion::common::internal_err;
 use datafusion::error::Result;
 
+use crate::place_set::PlaceSet;
+
 /// Bytes of ids that are kept without a thought.
 const LEAST_COMPACTED: usize = 4 << 20;
 /// Users at which an array of ids is full: far from what the offsets of an array can reach.
-const COMPACTED_USERS: usize = 1 << 16;
+const FULL: usize = 1 << 16;
 
 /// Ids by place in the solution version, as batches that came one after another.
 pub(crate) struct UserIds {
@@ -47,62 +51,74 @@ impl UserIds {
 
     /// Lets go of all users but these, in any order, so that memory grows with segments and not with users.
     ///
-    /// What stays may double before the next time: over a run this costs a few sorts of the candidates.
+    /// # Cost   a bit for each of `users`, and a copy of the ids that stay; what stays may double before the next time
     pub(crate) fn keep(&mut self, users: impl Iterator<Item = u32>) {
-        let mut kept = users.collect::<Vec<_>>();
-        kept.sort_unstable();
-        kept.dedup();
+        let kept = PlaceSet::of(users, self.range());
+        self.rebuild(|user| kept.position(user).is_some());
+        self.compact_at = LEAST_COMPACTED.max(2 * self.allocated_bytes());
+    }
+
+    /// Puts the ids of some users into full batches.
+    fn rebuild(&mut self, wanted: impl Fn(u32) -> bool) {
         let (mut index, mut id, mut batches) = (Vec::new(), StringBuilder::new(), Vec::new());
         for Batch { user_index, user_id } in &self.batches {
-            let places = user_index.values();
-            let (Some(first), Some(last)) = (places.first(), places.last()) else { continue };
-            let among = kept.partition_point(|user| user < first)..kept.partition_point(|user| user <= last);
-            for user in &kept[among] {
-                if let Ok(row) = places.binary_search(user) {
+            for (row, user) in user_index.values().iter().enumerate() {
+                if wanted(*user) {
                     index.push(*user);
                     id.append_value(user_id.value(row));
                 }
-            }
-            if index.len() >= COMPACTED_USERS {
-                batches.push(Batch { user_index: std::mem::take(&mut index).into(), user_id: id.finish() });
+                if index.len() == FULL {
+                    batches.push(Batch { user_index: std::mem::take(&mut index).into(), user_id: id.finish() });
+                }
             }
         }
         if !index.is_empty() {
             batches.push(Batch { user_index: index.into(), user_id: id.finish() });
         }
         self.batches = batches;
-        self.compact_at = LEAST_COMPACTED.max(2 * self.allocated_bytes());
+    }
+
+    /// From the least place to the greatest.
+    fn range(&self) -> RangeInclusive<u32> {
+        let first = self.batches.iter().filter_map(|b| b.user_index.values().first()).min();
+        let last = self.batches.iter().filter_map(|b| b.user_index.values().last()).max();
+        first.copied().unwrap_or(1)..=last.copied().unwrap_or(0)
     }
 
     /// Ends the gathering; ids can be looked up from here on.
     ///
     /// # Errors   an internal error when a place came twice
-    pub(crate) fn sort(&mut self) -> Result<()> {
+    pub(crate) fn sort(mut self) -> Result<SortedUserIds> {
         self.batches.sort_by_key(|b| b.user_index.value(0));
-        if self.batches.iter().flat_map(|b| b.user_index.values()).is_sorted_by(|a, b| a < b) {
-            return Ok(());
+        if !self.batches.iter().flat_map(|b| b.user_index.values()).is_sorted_by(|a, b| a < b) {
+            return internal_err!("user states are not ordered by user_index, each once");
         }
-        internal_err!("user states are not ordered by user_index, each once")
+        self.rebuild(|_| true);
+        let users = self.batches.iter().flat_map(|b| b.user_index.values().iter().copied());
+        let places = PlaceSet::of(users, self.range());
+        Ok(SortedUserIds { places, ids: self.batches.into_iter().map(|b| b.user_id).collect() })
     }
+}
 
+/// Ids that are looked up by place.
+pub(crate) struct SortedUserIds {
+    places: PlaceSet,
+    /// In the order of their places, each but the last one with [`FULL`] of them.
+    ids: Vec<StringArray>,
+}
+
+impl SortedUserIds {
     /// The ids of these users, of which all must have been kept.
     pub(crate) fn of(&self, users: impl Iterator<Item = u32>) -> Result<ArrayRef> {
         let mut places = Vec::with_capacity(users.size_hint().0);
         for user in users {
-            let Some(place) = self.place(user) else {
+            let Some(position) = self.places.position(user) else {
                 return internal_err!("user_index {user} was ranked but never scanned");
             };
-            places.push(place);
+            places.push((position / FULL, position % FULL));
         }
-        let ids = self.batches.iter().map(|b| &b.user_id as &dyn Array).collect::<Vec<_>>();
+        let ids = self.ids.iter().map(|ids| ids as &dyn Array).collect::<Vec<_>>();
         Ok(interleave(&ids, &places)?)
-    }
-
-    /// Where a user's id is kept: batch and row.
-    fn place(&self, user: u32) -> Option<(usize, usize)> {
-        let batch = self.batches.partition_point(|b| b.user_index.value(0) <= user).checked_sub(1)?;
-        let row = self.batches[batch].user_index.values().binary_search(&user).ok()?;
-        Some((batch, row))
     }
 }
 
@@ -139,7 +155,7 @@ mod tests {
         // All of them would be 30 MB and more.
         assert!(most < 5 << 20, "{most}");
         assert!((5..40).contains(&compactions), "{compactions}");
-        ids.sort().unwrap();
+        let ids = ids.sort().unwrap();
         let candidates = (0..USERS).rev().filter(|user| is_candidate(*user, USERS)).collect::<Vec<_>>();
         let found = ids.of(candidates.iter().copied()).unwrap();
         let found = found.as_string::<i32>();

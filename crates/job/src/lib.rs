@@ -38,6 +38,7 @@ mod item_errors;
 mod job_users;
 mod json_lines;
 mod parquet_output;
+mod row_groups;
 mod segment_floor;
 mod segment_job;
 mod segment_key;

@@ -4,18 +4,15 @@ use std::sync::{Arc, LazyLock};
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::{Field, Schema, SchemaRef};
-use datafusion::parquet::arrow::AsyncArrowWriter;
 use datafusion::parquet::basic::{Compression, ZstdLevel};
 use datafusion::parquet::file::metadata::{KeyValue, SortingColumn};
 use datafusion::parquet::file::properties::{EnabledStatistics, WriterProperties};
 use item_affinity_datafusion::{EXPLANATION_SCHEMA, SEGMENT_SCHEMA};
 use item_affinity_solution::SolutionVersion;
-use item_affinity_storage::{FileEntry, FileWriter, Run};
+use item_affinity_storage::{FileEntry, Run};
 
 use crate::error::Result;
-
-/// Rows of a row group at most, so that no string array comes near 2 GiB.
-const ROW_GROUP_ROWS: usize = 1_000_000;
+use crate::row_groups::RowGroups;
 
 /// The file of the segments, below the data folder of the run.
 pub(crate) const SEGMENTS: &str = "part-00000.parquet";
@@ -49,10 +46,7 @@ impl Facts {
 
 /// Writes rows in the order they arrive, which the file says, with statistics and page index, so that readers skip to
 /// the items they want.
-pub(crate) struct ParquetOutput {
-    writer: AsyncArrowWriter<FileWriter>,
-    rows: u64,
-}
+pub(crate) struct ParquetOutput(RowGroups);
 
 impl ParquetOutput {
     /// Segments come in the order `(item_id, rank)`.
@@ -74,24 +68,20 @@ impl ParquetOutput {
         ];
         let properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
-            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
             .set_sorting_columns(Some(sorted.collect()))
             .set_statistics_enabled(EnabledStatistics::Page)
             .set_key_value_metadata(Some(
                 facts.into_iter().map(|(key, value)| KeyValue::new(key.to_owned(), value)).collect(),
             ))
             .build();
-        let writer = AsyncArrowWriter::try_new(file, Arc::clone(schema), Some(properties))?;
-        Ok(Self { writer, rows: 0 })
+        Ok(Self(RowGroups::new(file, schema, properties)?))
     }
 
     pub(crate) async fn write(&mut self, batch: &RecordBatch) -> Result<()> {
-        self.rows += batch.num_rows() as u64;
-        Ok(self.writer.write(batch).await?)
+        self.0.write(batch).await
     }
 
-    pub(crate) async fn finish(mut self) -> Result<FileEntry> {
-        self.writer.finish().await?;
-        Ok(self.writer.into_inner().finish(Some(self.rows)).await?)
+    pub(crate) async fn finish(self) -> Result<FileEntry> {
+        self.0.finish().await
     }
 }

@@ -83,6 +83,6 @@ pub use metrics::{PersonalizeMetrics, PersonalizeTally, one_percent};
 pub use propensity::{AFFINITY_FLOOR, LearntFrom, LogOdds, NewPairSlopes, Propensity, Regime, probability};
 pub use recipe::{HIDDEN_DIMENSION_RANGE, ItemAffinity, Setting};
 pub use side_choice::{SideChoice, SideDecision, choose_side_information};
-pub use top_k::{Scored, TileLogOdds, TopKUsers, dot, score_tile};
+pub use top_k::{Rank, Scored, TileLogOdds, TopKUsers, dot, score_tile};
 pub use train::{TrainedModel, UsersNow, fold_in_users, train};
 pub use vocabulary::{Vocabulary, VocabularyBuilder};

@@ -2,6 +2,7 @@
 
 mod candidates;
 mod filter;
+mod rank;
 
 use std::ops::Range;
 
@@ -12,8 +13,9 @@ use crate::elementary::ln;
 use crate::error::{Error, Result, same_length};
 use crate::linalg::product_of_rows;
 use crate::propensity::{NewPairSlopes, probability};
-use candidates::{Candidates, Rank};
+use candidates::Candidates;
 use filter::{Hits, Line};
+pub use rank::Rank;
 
 /// What the line is lowered by, in log-odds: more than rounding in f32 can raise it.
 const LINE_SLACK: f32 = 1e-3;
@@ -134,7 +136,7 @@ impl TopKUsers {
     /// Pairs with history are passed over: [`TopKUsers::push_repeat_pairs`] takes them.
     ///
     /// # Shapes
-    /// affinities: items × users, row-major; user_index: users; history: items × all users
+    /// affinities: items × users, row-major; user_index: users, ascending; history: items × all users
     /// # Errors
     /// [`Error::Shape`]; [`Error::NotFinite`] with the row of the item for any affinity of NaN or +∞, for −∞ as soon as
     /// it would be scored, and for log-odds of NaN. After an error the content is unspecified.
@@ -243,10 +245,11 @@ impl ItemTop {
         if !hits.score(log_odds.slopes, affinities, log_odds.users, item) {
             return false;
         }
-        let seen = &seen[self.seen_among(seen, user_index)];
+        let mut seen = seen[self.seen_among(seen, user_index)].iter().peekable();
         for (at, score) in hits.at.iter().zip(&hits.scores) {
             let (at, user) = (*at as usize, user_index[*at as usize]);
-            if !seen.is_empty() && seen.binary_search(&user).is_ok() {
+            while seen.next_if(|seen| **seen < user).is_some() {}
+            if seen.peek() == Some(&&user) {
                 continue;
             }
             if self.candidates.offer(k, *score, user) {
