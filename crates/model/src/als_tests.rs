@@ -242,7 +242,7 @@ fn a_pattern_of_rank_at_most_d_is_rebuilt() {
     // Eight distinct rows: rank 8. With next to no penalty and no pull of the rest, observed scores become 1 and, with
     // a slight pull, the others 0.
     let dense = Array2::from_shape_fn((64, 48), |(u, i)| if (i * (u % 8 + 1) + i / 5) % 3 == 0 { 1e6 } else { 0.0 });
-    let fitted = quietly(&recipe(12, 80, 1e-6, 0.01), &sparse(&dense)).unwrap();
+    let fitted = quietly(&recipe(12, 80, 1e-6, 0.1), &sparse(&dense)).unwrap();
     let scores = fitted.user_factors.dot(&fitted.item_factors.t());
     for ((user, item), score) in scores.indexed_iter() {
         let expected = if dense[[user, item]] > 0.0 { 1.0 } else { 0.0 };
