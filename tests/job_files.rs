@@ -104,7 +104,8 @@ fn mistakes_end_with_3_before_anything_runs() {
         ("num_results = 7", "ERR_JOB_FILE: unknown key 'num_results' in [segment]"),
         ("[[segment]]\nsolution = 's'", "ERR_JOB_FILE: [segment 2]: the following required arguments"),
         ("[train]\nsolution = '${NO_SUCH_VARIABLE}'", "NO_SUCH_VARIABLE is not set"),
-        ("num-results = ", "ERR_JOB_FILE: line 5: "),
+        ("num-results = ", &format!("file={name} line=5 column=")),
+        ("num-result = 7", &format!("file={name} line=5 column=1; did you mean 'num-results'?")),
     ] {
         std::fs::write(&file, format!("{good}{more}\n")).unwrap();
         for dry in [&["run", "--dry-run", &name][..], &["run", &name]] {

@@ -6,9 +6,11 @@
 use std::ffi::OsString;
 
 use clap::{Arg, ArgAction, CommandFactory, Parser};
+use item_affinity_ingest::nearest_name;
 use toml::{Table, Value};
 
 use crate::args::Arguments;
+use crate::job_file_mistake::Mistake;
 use crate::placeholders::Placeholders;
 
 /// The commands that a job may be made of.
@@ -25,11 +27,11 @@ pub(crate) struct Step {
 
 /// The commands of a job file in the order in which they stand there.
 ///
-/// # Errors   what is wrong, with the table and the key, and what to write instead
-pub(crate) fn parse(text: &str, placeholders: &Placeholders<'_>) -> Result<Vec<Step>, String> {
+/// # Errors   what is wrong, with the table, the key and its place, and what to write instead
+pub(crate) fn parse(text: &str, placeholders: &Placeholders<'_>) -> Result<Vec<Step>, Mistake> {
     let table = text.parse::<Table>().map_err(|error| {
-        let line = error.span().map_or(1, |span| text.get(..span.start).unwrap_or(text).matches('\n').count() + 1);
-        format!("line {line}: {}", error.message().replace('\n', ", "))
+        let byte = error.span().map_or(0, |span| span.start);
+        Mistake::from(error.message().replace('\n', ", ")).at_byte(text, byte)
     })?;
     let root = Arguments::command();
     let mut general = Vec::new();
@@ -41,27 +43,33 @@ pub(crate) fn parse(text: &str, placeholders: &Placeholders<'_>) -> Result<Vec<S
                 values.into_iter().filter_map(|value| value.try_into().ok()).collect()
             }
             value => {
-                general.extend(words(root.get_arguments(), "the job file", &key, value, placeholders)?);
+                let found = words(root.get_arguments(), "the job file", &key, value, placeholders);
+                general.extend(found.map_err(|mistake| mistake.at_key(text, &key, 0, None))?);
                 continue;
             }
         };
         let command = COMMANDS.contains(&key.as_str()).then(|| root.find_subcommand(&key)).flatten();
-        let command = command
-            .ok_or_else(|| format!("unknown table [{}]; a job is made of {}", shown(&key), COMMANDS.join(", ")))?;
+        let command = command.ok_or_else(|| {
+            let what = format!("unknown table [{}]; a job is made of {}", shown(&key), COMMANDS.join(", "));
+            Mistake::from(what).with_nearest(nearest_name(&key, COMMANDS)).at_key(text, &key, 0, None)
+        })?;
         let many = tables.len() > 1;
         for (number, table) in tables.into_iter().enumerate() {
             let name = if many { format!("{key} {}", number + 1) } else { key.clone() };
             let mut own = vec![key.clone()];
             for (option, value) in table {
-                own.extend(words(command.get_arguments(), &format!("[{key}]"), &option, value, placeholders)?);
+                let found = words(command.get_arguments(), &format!("[{key}]"), &option, value, placeholders);
+                own.extend(found.map_err(|mistake| mistake.at_key(text, &key, number, Some(&option)))?);
             }
-            steps.push((name, own));
+            steps.push((name, own, number));
         }
     }
     if steps.is_empty() {
-        return Err(format!("there is no command in it; write a table such as [train], of {}", COMMANDS.join(", ")));
+        let what = format!("there is no command in it; write a table such as [train], of {}", COMMANDS.join(", "));
+        return Err(what.into());
     }
-    let step = |(name, own): (String, Vec<String>)| {
+    let step = |(name, own, number): (String, Vec<String>, usize)| {
+        let command = own.first().cloned().unwrap_or_default();
         let words: Vec<String> = general.iter().cloned().chain(own).collect();
         let line = std::iter::once("item-affinity".to_owned()).chain(words.iter().cloned()).map(OsString::from);
         // Without its usage and hints, which are about a command line.
@@ -69,7 +77,7 @@ pub(crate) fn parse(text: &str, placeholders: &Placeholders<'_>) -> Result<Vec<S
             let error = error.to_string();
             let reason = error.split("\n\nUsage").next().unwrap_or_default().trim_start_matches("error: ");
             let reason = reason.split_whitespace().collect::<Vec<_>>().join(" ");
-            format!("[{name}]: {reason}")
+            Mistake::from(format!("[{name}]: {reason}")).at_key(text, &command, number, None)
         })?;
         Ok(Step { name, words, arguments })
     };
@@ -83,13 +91,15 @@ fn words<'a>(
     key: &str,
     value: Value,
     placeholders: &Placeholders<'_>,
-) -> Result<Vec<String>, String> {
+) -> Result<Vec<String>, Mistake> {
     let known: Vec<&Arg> = known.filter(|arg| !matches!(arg.get_long(), None | Some("help" | "version"))).collect();
     let Some(arg) = known.iter().find(|arg| arg.get_long() == Some(key)) else {
         let names: Vec<&str> = known.iter().filter_map(|arg| arg.get_long()).collect();
-        return Err(format!("unknown key '{}' in {place}; known are {}", shown(key), names.join(", ")));
+        let what = format!("unknown key '{}' in {place}; known are {}", shown(key), names.join(", "));
+        return Err(Mistake::from(what).with_nearest(nearest_name(key, names)));
     };
-    let wrong = |expected: &str| format!("'{key}' in {place} takes {expected}, not {}", value.type_str());
+    let wrong =
+        |expected: &str| Mistake::from(format!("'{key}' in {place} takes {expected}, not {}", value.type_str()));
     match (arg.get_action(), &value) {
         (ArgAction::SetTrue, Value::Boolean(true)) => Ok(vec![format!("--{key}")]),
         (ArgAction::SetTrue, Value::Boolean(false)) => Ok(Vec::new()),
@@ -115,8 +125,8 @@ fn words<'a>(
     }
 }
 
-fn option(place: &str, key: &str, text: &str, placeholders: &Placeholders<'_>) -> Result<String, String> {
-    let filled = placeholders.fill(text).map_err(|error| format!("'{key}' in {place}: {error}"))?;
+fn option(place: &str, key: &str, text: &str, placeholders: &Placeholders<'_>) -> Result<String, Mistake> {
+    let filled = placeholders.fill(text).map_err(|error| Mistake::from(format!("'{key}' in {place}: {error}")))?;
     Ok(format!("--{key}={filled}"))
 }
 
@@ -144,7 +154,7 @@ mod tests {
     fn parsed(text: &str) -> Result<Vec<Step>, String> {
         let environment = |name: &str| (name == "LAKE").then(|| "s3://lake".to_owned());
         let date = NaiveDate::from_ymd_opt(2026, 3, 1).unwrap();
-        parse(text, &Placeholders { date, environment: &environment })
+        parse(text, &Placeholders { date, environment: &environment }).map_err(|mistake| mistake.in_file(&"job.toml"))
     }
 
     #[test]
@@ -170,10 +180,15 @@ mod tests {
     fn every_mistake_names_the_key_and_what_to_write() {
         for (text, says) in [
             ("", "there is no command in it"),
-            ("[train", "line 1: "),
-            ("\n\nx = = 1", "line 3: "),
+            ("[train", "file=job.toml line=1 "),
+            ("\n\nx = = 1", "file=job.toml line=3 column="),
             ("[demo]\ndir = 'x'", "unknown table [demo]; a job is made of check, train"),
             ("[tarin]", "unknown table [tarin]"),
+            ("\n[tarin]", "file=job.toml line=2 column=2; did you mean 'train'?"),
+            ("[segment]\nnum_result = 7", "file=job.toml line=2 column=1; did you mean 'num-results'?"),
+            ("[segment]\nitem = 'A'\nseen = ['only']", "file=job.toml line=3 column=1; `run --dry-run` checks"),
+            ("threds = 2\n[check]\ninteractions = 'x'", "line=1 column=1; did you mean 'threads'?"),
+            ("[segment]\nzzzzzzzz = 7", "line=2 column=1; `run --dry-run` checks the file"),
             ("[segment]\nnum_results = 7", "unknown key 'num_results' in [segment]; known are "),
             ("[segment]\nhelp = true", "unknown key 'help'"),
             ("threds = 2\n[check]\ninteractions = 'x'", "unknown key 'threds' in the job file; known are quiet"),

@@ -17,6 +17,7 @@ mod exit;
 mod forget;
 mod gc;
 mod job_file;
+mod job_file_mistake;
 mod placeholders;
 mod print;
 mod progress;

@@ -12,6 +12,7 @@ use crate::args::{Command, Global, LogFormat};
 use crate::exit::Failure;
 use crate::gc::counted;
 use crate::job_file::{Step, parse};
+use crate::job_file_mistake::Mistake;
 use crate::placeholders::Placeholders;
 use crate::print::say;
 use crate::progress::{grouped, start_logging};
@@ -37,12 +38,9 @@ pub(crate) struct RunArgs {
 pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<ExitCode, Failure> {
     let stores = Stores::from_env();
     let location = Location::parse(&args.job_file)?;
-    let failed = |reason: String| {
-        let message = format!("ERR_JOB_FILE: {reason}; file={location}; `run --dry-run` checks the file");
-        Failure::new(ErrorKind::BadInput, message)
-    };
+    let failed = |mistake: Mistake| Failure::new(ErrorKind::BadInput, mistake.in_file(&location));
     let bytes = read_small(&stores, &location, MAX_JOB_FILE_BYTES).await?;
-    let text = String::from_utf8(bytes.to_vec()).map_err(|_| failed("it is not UTF-8".to_owned()))?;
+    let text = String::from_utf8(bytes.to_vec()).map_err(|_| failed("it is not UTF-8".to_owned().into()))?;
     let date = args.date.unwrap_or_else(|| DateTime::<Utc>::from(SystemTime::now()).date_naive());
     let environment = |name: &str| std::env::var(name).ok();
     let steps = parse(&text, &Placeholders { date, environment: &environment }).map_err(failed)?;

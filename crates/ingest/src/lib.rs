@@ -66,6 +66,7 @@ pub use event_types::{EventTypeCount, EventTypeCounts};
 pub use ids::LONGEST_ID;
 pub use interactions::{Ingested, read_interactions};
 pub use metadata::{Metadata, MetadataSource, read_metadata, read_metadata_from, read_metadata_with};
+pub use nearest::nearest_name;
 pub use profile::{ColumnProfile, Completeness, LONGEST_CATEGORY, MOST_CATEGORIES};
 pub use readers::ReadProgress;
 pub use report::{

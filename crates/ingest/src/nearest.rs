@@ -1,6 +1,9 @@
-//! The column that a person most likely meant.
+//! The column, or another name, that a person most likely meant.
 
 use crate::schema::ColumnContract;
+
+/// Bytes of the longest name for which another one is looked for: what is longer is no slip of a keyboard.
+const LONGEST_NAME: usize = 100;
 
 /// The name among `found` that most likely stands for `wanted`, if one is near enough to be worth a suggestion.
 pub(crate) fn nearest<'a>(wanted: &ColumnContract, found: &'a [String]) -> Option<&'a str> {
@@ -26,6 +29,18 @@ pub(crate) fn nearest<'a>(wanted: &ColumnContract, found: &'a [String]) -> Optio
         })
         .min()
         .map(|(_, name)| name.as_str())
+}
+
+/// The name among `known` that most likely stands for `wanted`, if one is near enough to be worth a suggestion.
+///
+/// Case, dashes and underscores do not count, and a third of the letters may be other ones.
+pub fn nearest_name<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let target = letters(wanted);
+    if target.len() > LONGEST_NAME {
+        return None;
+    }
+    let slips = |name: &'a str| (edit_distance(&letters(name), &target), name);
+    known.into_iter().map(slips).filter(|(slips, _)| *slips <= target.len() / 3).min().map(|(_, name)| name)
 }
 
 /// The letters and digits of a name in lower case: `User-ID`, `userId` and `USER_ID` are the same word.
@@ -72,6 +87,16 @@ mod tests {
     fn a_name_that_is_not_near_is_not_suggested() {
         assert_eq!(suggestion("ITEM_ID", &["quantity", "country"]), None);
         assert_eq!(suggestion("ITEM_ID", &[]), None);
+    }
+
+    #[test]
+    fn the_nearest_name_is_a_slip_or_another_spelling_away() {
+        let known = ["num-results", "max-items", "min-score"];
+        assert_eq!(nearest_name("num_result", known), Some("num-results"));
+        assert_eq!(nearest_name("MaxItems", known), Some("max-items"));
+        assert_eq!(nearest_name("hidden-dimension", known), None);
+        assert_eq!(nearest_name("", known), None);
+        assert_eq!(nearest_name(&"x".repeat(1 << 20), known), None);
     }
 
     #[test]
