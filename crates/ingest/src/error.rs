@@ -4,6 +4,7 @@ use std::fmt;
 
 use item_affinity_storage::ErrorKind;
 
+use crate::size_limit::MemoryNeed;
 use crate::timestamp::TimestampUnit;
 
 /// The result of everything in this crate that can fail.
@@ -124,6 +125,23 @@ pub enum Error {
         cure: String,
     },
 
+    /// More rows than can be numbered.
+    #[error("ERR_TOO_MANY_ROWS: {rows} rows, at most {most} are read; file={file}; {cure}")]
+    TooManyRows {
+        /// Rows of all files; of a sum that is no number of 64 bits, the largest such number.
+        rows: u64,
+        /// Rows that can be numbered.
+        most: u64,
+        /// The first file.
+        file: String,
+        /// What to do.
+        cure: &'static str,
+    },
+
+    /// Interactions do not fit into the memory that a job may have.
+    #[error("{0}")]
+    MemoryLimit(MemoryNeed),
+
     /// A schema file of Amazon Personalize breaks one of its rules.
     #[error("ERR_SCHEMA_FILE: {what}; file={file}; {cure}")]
     SchemaFile {
@@ -193,11 +211,18 @@ impl Error {
             | Error::SchemaFile { .. }
             | Error::Csv { .. }
             | Error::Convert { .. } => ErrorKind::BadInput,
+            Error::TooManyRows { .. } | Error::MemoryLimit(_) => ErrorKind::Limit,
             Error::Storage(error) => error.kind(),
             // The only refusals of the model that data can cause are of size: ids or rows past the index width.
             Error::Model(_) => ErrorKind::Limit,
             Error::Task(_) | Error::Batch(_) => ErrorKind::Bug,
         }
+    }
+}
+
+impl From<MemoryNeed> for Error {
+    fn from(need: MemoryNeed) -> Self {
+        Error::MemoryLimit(need)
     }
 }
 

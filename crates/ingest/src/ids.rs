@@ -40,6 +40,11 @@ impl Ids {
         })
     }
 
+    /// Bytes held for the ids.
+    pub(crate) fn allocated_bytes(&self) -> usize {
+        self.vocabulary.allocated_bytes()
+    }
+
     pub(crate) fn into_vocabulary(self) -> VocabularyBuilder {
         self.vocabulary
     }

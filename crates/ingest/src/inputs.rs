@@ -11,6 +11,7 @@ use crate::columns::{ColumnMapping, Offer, Source, bind, clean};
 use crate::dataset_schema::DatasetSchema;
 use crate::error::Result;
 use crate::schema::{Dataset, RESERVED_UNREAD, USER_ID};
+use crate::size_limit::refuse_rows;
 use crate::table_input::{TableInput, file_kind};
 use crate::tally::Warning;
 
@@ -61,6 +62,8 @@ impl Inputs {
             let label = label(name, &sources, dataset);
             bound.push(Opened { input, bound: BoundFile { dataset, number, label, sources, projection } });
         }
+        let first = bound.first().map(|file| file.bound.label.as_str()).unwrap_or_default();
+        refuse_rows(dataset, bound.iter().map(|file| file.input.rows()), first)?;
         let mut inputs = Self { files, opened: bound, warnings };
         inputs.warn_about_folders(dataset);
         if dataset == Dataset::Interactions {

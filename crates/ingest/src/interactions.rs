@@ -14,6 +14,7 @@ use crate::part::{COLUMNS, Part, TIME};
 use crate::profile::Completeness;
 use crate::readers::{ReadProgress, read_parts};
 use crate::schema::Dataset;
+use crate::size_limit::refuse_rows;
 use crate::source::InteractionsSource;
 use crate::tally::{RowCounts, Sighting, Tally, Warning};
 
@@ -73,6 +74,8 @@ pub async fn read_interactions(
     let kept = rows.iter().map(|part| part.time.len() as u64).sum();
     let counts = sum.tally.counts(kept, &labels);
     counts.check(source.limits())?;
+    // Files that do not tell their rows before they are read.
+    refuse_rows(Dataset::Interactions, [Some(kept)].into_iter(), labels.first().map_or("", String::as_str))?;
     if kept == 0 {
         return Err(nothing_left(source, &counts, &event_types, &labels));
     }

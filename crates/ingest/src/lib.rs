@@ -49,6 +49,7 @@ mod recent_codes;
 mod report;
 mod report_text;
 mod schema;
+mod size_limit;
 mod source;
 mod table_input;
 mod tally;
@@ -75,6 +76,7 @@ pub use report::{
     RECOMMENDED_USERS,
 };
 pub use schema::{Accepts, ColumnContract, Dataset, EVENT_TYPE, EVENT_VALUE, ITEM_ID, TIMESTAMP, USER_ID};
+pub use size_limit::MemoryNeed;
 pub use source::{InteractionsSource, parse_event_weights};
 pub use tally::{Rejected, RowCounts, Warning};
 pub use timestamp::TimestampUnit;

@@ -72,6 +72,11 @@ impl Part {
         }
     }
 
+    /// Bytes of the ids that it has met.
+    pub(crate) fn id_bytes(&self) -> usize {
+        self.users.allocated_bytes() + self.items.allocated_bytes()
+    }
+
     /// Adds the rows of a batch that starts at `first_row` of its file.
     pub(crate) fn add(&mut self, file: &BoundFile, first_row: u64, batch: &RecordBatch) -> Result<()> {
         let rows = batch.num_rows();

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use crate::error::{Error, Result};
 use crate::inputs::Opened;
 use crate::part::Part;
+use crate::size_limit::ReadMemory;
 use crate::source::{InteractionsSource, Rules};
 
 /// How far a read is.
@@ -62,6 +63,7 @@ struct Work {
     files: Vec<Opened>,
     units: Vec<Unit>,
     next: AtomicUsize,
+    memory: ReadMemory,
     stopped: watch::Sender<bool>,
 }
 
@@ -93,7 +95,12 @@ pub(crate) async fn read_parts(
     let units = units(&files);
     let processors = || std::thread::available_parallelism().map_or(1, usize::from);
     let readers = source.threads.unwrap_or_else(processors).min(units.len()).clamp(1, MOST_READERS);
-    let work = Arc::new(Work { files, units, next: AtomicUsize::new(0), stopped: watch::Sender::new(false) });
+    let memory = ReadMemory::new(source.memory_limit);
+    if source.keeps_all() {
+        memory.refuse(total_rows)?;
+    }
+    let (next, stopped) = (AtomicUsize::new(0), watch::Sender::new(false));
+    let work = Arc::new(Work { files, units, next, memory, stopped });
     let _stop = StopOnDrop(Arc::clone(&work));
     let rules = Arc::new(source.rules());
     let (sender, mut progress) = mpsc::unbounded_channel();
@@ -143,16 +150,25 @@ async fn read_units(
     rules: Arc<Rules>,
     progress: &mpsc::UnboundedSender<u64>,
 ) -> std::result::Result<Part, Box<Failure>> {
-    let mut part = Part::new(rules);
+    let (mut part, mut held) = (Part::new(rules), 0);
     while !*work.stopped.borrow() {
         let number = work.next.fetch_add(1, Ordering::Relaxed);
         let Some(unit) = work.units.get(number) else { break };
-        read_unit(work, unit, &mut part, progress).await.map_err(|error| Box::new(Failure { unit: number, error }))?;
+        read_unit(work, unit, &mut part, &mut held, progress)
+            .await
+            .map_err(|error| Box::new(Failure { unit: number, error }))?;
     }
     Ok(part)
 }
 
-async fn read_unit(work: &Work, unit: &Unit, part: &mut Part, progress: &mpsc::UnboundedSender<u64>) -> Result<()> {
+/// held: bytes of the part that are counted, before and after
+async fn read_unit(
+    work: &Work,
+    unit: &Unit,
+    part: &mut Part,
+    held: &mut u64,
+    progress: &mpsc::UnboundedSender<u64>,
+) -> Result<()> {
     let file = &work.files[unit.file];
     let columns = &file.bound.projection;
     let mut batches = file.input.stream_row_groups(&unit.row_groups, columns, BATCH_ROWS).await?;
@@ -169,6 +185,7 @@ async fn read_unit(work: &Work, unit: &Unit, part: &mut Part, progress: &mpsc::U
             break;
         }
         part.add(&file.bound, row, &batch)?;
+        *held = work.memory.grow(*held, part.time.len(), part.id_bytes())?;
         row += batch.num_rows() as u64;
         // Nobody listens any more when the read was dropped.
         let _ = progress.send(batch.num_rows() as u64);

@@ -46,6 +46,8 @@ pub struct InteractionsSource {
     pub max_bad_row_share: f64,
     /// The share of rows that may be rejected because an id or a time is absent.
     pub max_bad_structure_share: f64,
+    /// Bytes that reading and sorting may take; no limit unless given.
+    pub memory_limit: Option<u64>,
     /// Readers that work side by side; the number of processors when not given. The result does not depend on it.
     pub threads: Option<usize>,
 }
@@ -64,6 +66,7 @@ impl InteractionsSource {
             timestamp_unit: None,
             max_bad_row_share: 0.01,
             max_bad_structure_share: 0.0,
+            memory_limit: None,
             threads: None,
         }
     }
@@ -85,6 +88,11 @@ impl InteractionsSource {
             needed.push(EVENT_VALUE);
         }
         needed
+    }
+
+    /// Whether every row that is not rejected is kept.
+    pub(crate) fn keeps_all(&self) -> bool {
+        self.event_types.is_empty() && self.event_value_threshold.is_none()
     }
 
     pub(crate) fn rules(&self) -> Rules {

@@ -48,7 +48,7 @@ fn nan_and_negative_values_are_counted_apart_and_refused_above_one_in_a_hundred(
 }
 
 #[test]
-fn exactly_the_bad_rows_that_were_put_in_are_counted() {
+fn p19_exactly_the_bad_rows_that_were_put_in_are_counted() {
     for seed in 0..20_usize {
         let rows = 400 + 37 * seed;
         let nulls: Vec<usize> = (0..rows).filter(|row| (row * 31 + seed).is_multiple_of(17)).collect();
