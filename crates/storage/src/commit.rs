@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::folder::{Folder, blocking};
 use crate::manifest::{MAX_COMMIT_BYTES, sha256};
-use crate::{Commit, Error, FileEntry, Location, Result, Run, Stores};
+use crate::{Commit, Error, FileEntry, JobName, Location, Result, Run, Stores};
 
 /// The folder of everything that is not data.
 pub(crate) const OURS: &str = "_item_affinity";
@@ -74,6 +74,7 @@ pub struct Versions {
     pub(crate) encryption: Option<String>,
     pub(crate) cancellation: CancellationToken,
     pub(crate) beside_delta_log: bool,
+    pub(crate) job_name: Option<JobName>,
 }
 
 impl Versions {
@@ -85,7 +86,7 @@ impl Versions {
         let encryption = stores.encryption(&location);
         let (folder, patience) = (Folder::new(stores, location)?, stores.retry_timeout()?);
         let cancellation = CancellationToken::new();
-        Ok(Self { folder, artifact, patience, encryption, cancellation, beside_delta_log: false })
+        Ok(Self { folder, artifact, patience, encryption, cancellation, beside_delta_log: false, job_name: None })
     }
 
     /// Skips fsync on local disk when `durable` is false; the commit says so. On by default.

@@ -291,6 +291,17 @@ pub enum Error {
     /// The job was asked to stop before its commit began.
     #[error("ERR_CANCELLED: stopped as asked; nothing was committed; file={0}; run the same command again")]
     Cancelled(String),
+    /// A query holds more temporary files than it may.
+    #[error(
+        "ERR_TEMP_LIMIT: the query needs more than {limit} bytes of temporary files; file={folder}; raise --temp-limit, \
+         or give the query more memory with --memory-limit"
+    )]
+    TempLimit {
+        /// Bytes that it may hold.
+        limit: u64,
+        /// The folder on whose disk they are.
+        folder: String,
+    },
     /// A name that a run may not write.
     #[error("ERR_NAME: {reason}; name={name}; this is a defect of the calling program")]
     Name {
@@ -317,6 +328,7 @@ impl Error {
         match self {
             Self::Location { .. } => ErrorKind::Usage,
             Self::Parquet { fault: ParquetFault::DecodedBudget, .. } | Self::TooLarge { .. } => ErrorKind::Limit,
+            Self::TempLimit { .. } => ErrorKind::Limit,
             Self::NoInput { .. }
             | Self::Policy { .. }
             | Self::InputFile { .. }

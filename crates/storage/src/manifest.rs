@@ -121,6 +121,9 @@ pub struct Commit {
     /// Whether everything was forced to disk; false only on local disk and when asked for.
     #[serde(default = "yes")]
     pub durable: bool,
+    /// The name that a person gave the job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job_name: Option<String>,
     /// Who made it, and how it was protected.
     #[serde(default)]
     pub security: Security,
@@ -290,6 +293,7 @@ mod tests {
             },
             files: vec![entry("data/run=x/a"), entry("data/run=x/b")],
             durable: true,
+            job_name: Some("nightly".to_owned()),
             security: Security { os_user: Some("lake".to_owned()), encryption: None },
             started: 1,
             committed_at: 2,

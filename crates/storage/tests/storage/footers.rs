@@ -331,6 +331,72 @@ fn chunks_lie_in_the_data() {
     assert_fault(&file(&footer(&one_column(), 3, &groups)), ParquetFault::ChunkRange);
 }
 
+/// Numbers at the edges of what footers count with.
+fn at_the_edges() -> impl Strategy<Value = i64> {
+    let edges = [
+        0,
+        1,
+        7,
+        i64::from(i32::MAX),
+        i64::from(u32::MAX),
+        i64::from(u32::MAX) + 1,
+        i64::MAX / 2,
+        i64::MAX - 1,
+        i64::MAX,
+        -1,
+        i64::from(i32::MIN),
+        i64::MIN,
+    ];
+    prop::sample::select(edges.to_vec())
+}
+
+/// The sum of counts, if none is negative and it is a number of 64 bits.
+fn checked_sum(counts: &[i64]) -> Option<u64> {
+    counts.iter().try_fold(0_u64, |sum, count| sum.checked_add(u64::try_from(*count).ok()?))
+}
+
+proptest! {
+    #[test]
+    fn p23_row_counts_at_the_edges_add_up_or_are_refused(
+        rows in prop::collection::vec(at_the_edges(), 0..4),
+        said in at_the_edges(),
+        truth in any::<bool>(),
+    ) {
+        let sum = checked_sum(&rows);
+        let said = if truth { sum.and_then(|sum| i64::try_from(sum).ok()).unwrap_or(said) } else { said };
+        let groups: Vec<Vec<u8>> = rows.iter().map(|rows| row_group(*rows, &[chunk().bytes()])).collect();
+        match preflight(&file(&footer(&one_column(), said, &groups)), "x.parquet") {
+            Ok(found) => {
+                prop_assert_eq!(Some(found.rows), sum);
+                prop_assert_eq!(u64::try_from(said).ok(), sum);
+            }
+            Err(error) => prop_assert!(u64::try_from(said).ok() != sum || sum.is_none(), "{}", error),
+        }
+    }
+
+    #[test]
+    fn p23_sizes_at_the_edges_add_up_or_are_refused(sizes in prop::collection::vec(at_the_edges(), 1..4)) {
+        let group = |size: &i64| row_group(1, &[Chunk { sizes: (*size, 10), ..chunk() }.bytes()]);
+        let groups: Vec<Vec<u8>> = sizes.iter().map(group).collect();
+        let found = preflight(&file(&footer(&one_column(), sizes.len() as i64, &groups)), "x.parquet");
+        prop_assert_eq!(found.ok().map(|found| found.uncompressed_bytes[0]), checked_sum(&sizes));
+    }
+
+    #[test]
+    fn p23_places_at_the_edges_lie_in_the_file_or_are_refused(
+        data in at_the_edges(),
+        dictionary in at_the_edges(),
+        length in at_the_edges(),
+        index in (at_the_edges(), prop::sample::select(vec![0, 1, i32::MAX, -1, i32::MIN])),
+    ) {
+        let odd = Chunk { data, dictionary, sizes: (10, length), index, ..chunk() };
+        if preflight(&with_chunk(&odd), "x.parquet").is_ok() {
+            let end = |start: i64, length: i64| start.checked_add(length).is_some_and(|end| (0..=104).contains(&end));
+            prop_assert!(end(data, 0) && end(dictionary, length) && end(index.0, i64::from(index.1)), "{data} {dictionary} {length} {index:?}");
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
