@@ -63,6 +63,15 @@ impl DatasetSchemas {
     }
 }
 
+/// How much of the machine a read may use.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ReadLimits {
+    /// Readers side by side; none: one a core.
+    pub(crate) threads: Option<usize>,
+    /// Bytes of memory; none: no limit.
+    pub(crate) memory: Option<u64>,
+}
+
 /// The objects that were found for a job, before anything is read.
 pub(crate) struct Pinned {
     pub(crate) interactions: Vec<InputFile>,
@@ -99,7 +108,7 @@ impl Data {
 /// # Errors
 /// [`Error::Ingest`] for data that cannot be used, [`Error::Storage`] when it cannot be read.
 pub async fn data_report(stores: &Stores, dataset: &Dataset, observer: &dyn Observer) -> Result<DataReport> {
-    Ok(dataset.read(stores, None, None, observer).await?.report)
+    Ok(dataset.read(stores, None, ReadLimits::default(), observer).await?.report)
 }
 
 impl Dataset {
@@ -138,14 +147,14 @@ impl Dataset {
         &self,
         stores: &Stores,
         user_features: Option<&[AttributeColumn]>,
-        threads: Option<usize>,
+        limits: ReadLimits,
         observer: &dyn Observer,
     ) -> Result<Data> {
         observer.stage(Stage::new("reading interactions", "rows", None));
         let progress = |progress: ReadProgress| {
             observer.advance(progress.rows, Some(progress.total_rows).filter(|total| *total > 0));
         };
-        let ingested = read_interactions(stores, &self.source(threads)?, &progress).await?;
+        let ingested = read_interactions(stores, &self.source(limits)?, &progress).await?;
         let [of_items, of_users] = self.selections(stores).await?;
         let items = self.metadata(stores, MetadataOf::Items, &self.items, of_items.as_ref()).await?;
         let users = self.metadata(stores, MetadataOf::Users, &self.users, of_users.as_ref()).await?;
@@ -199,7 +208,7 @@ impl Dataset {
         Ok([part(&items, &users), part(&users, &items)])
     }
 
-    fn source(&self, threads: Option<usize>) -> Result<InteractionsSource> {
+    fn source(&self, limits: ReadLimits) -> Result<InteractionsSource> {
         let mut source = InteractionsSource::new(self.interaction_locations()?);
         if let Some(share) = self.max_bad_row_share {
             source = source.max_bad_rows(share);
@@ -211,7 +220,8 @@ impl Dataset {
         source.event_weights = self.event_weights.clone();
         source.value_as_weight = self.value_as_weight;
         source.timestamp_unit = self.timestamp_unit;
-        source.threads = threads;
+        source.threads = limits.threads;
+        source.memory_limit = limits.memory;
         Ok(source)
     }
 

@@ -1,5 +1,6 @@
 //! What can go wrong with solution versions, and what a person can do about it.
 
+use item_affinity_ingest::MemoryNeed;
 use item_affinity_storage::ErrorKind;
 
 /// Result of this crate.
@@ -36,6 +37,17 @@ pub enum Error {
     #[error("ERR_SOLUTION_DAMAGED: {what}; file={file}; {cure}")]
     Damaged {
         /// What is wrong.
+        what: String,
+        /// The file, as the commit names it.
+        file: String,
+        /// The last version before it, if there is one, and what else helps.
+        cure: String,
+    },
+
+    /// A file of a solution version that belongs to a model of other data.
+    #[error("ERR_SOLUTION_FOREIGN: {what}; file={file}; {cure}")]
+    Foreign {
+        /// What does not fit together.
         what: String,
         /// The file, as the commit names it.
         file: String,
@@ -127,6 +139,10 @@ pub enum Error {
         what: &'static str,
     },
 
+    /// The computation does not fit into the memory that the job may have.
+    #[error("{0}")]
+    MemoryLimit(MemoryNeed),
+
     /// The threads of the computation could not be started.
     #[error("ERR_THREADS: {threads} threads could not be started; ask for fewer")]
     Threads {
@@ -166,11 +182,12 @@ impl Error {
             Self::Ingest(error) => error.kind(),
             Self::Model(error) => model_kind(error),
             Self::Reference { .. } | Self::NoSolutionLocation | Self::OutputInInput { .. } => ErrorKind::Usage,
-            Self::Damaged { .. } | Self::Format { .. } | Self::NotFinite { .. } => ErrorKind::BadInput,
+            Self::Damaged { .. } | Self::Foreign { .. } => ErrorKind::BadInput,
+            Self::Format { .. } | Self::NotFinite { .. } => ErrorKind::BadInput,
             Self::UserAttributes { .. } | Self::Older { .. } | Self::NoKnownItem { .. } | Self::NobodyLeft { .. } => {
                 ErrorKind::BadInput
             }
-            Self::Threads { .. } => ErrorKind::Limit,
+            Self::Threads { .. } | Self::MemoryLimit(_) => ErrorKind::Limit,
             // The same command may pass later. A caller that was signalled asks `is_cancelled` first.
             Self::Cancelled => ErrorKind::Storage,
             Self::Encode { .. } | Self::Panicked { .. } => ErrorKind::Bug,
@@ -185,6 +202,12 @@ impl Error {
 
     pub(crate) fn encode(source: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::Encode { source: Box::new(source) }
+    }
+}
+
+impl From<MemoryNeed> for Error {
+    fn from(need: MemoryNeed) -> Self {
+        Self::MemoryLimit(need)
     }
 }
 

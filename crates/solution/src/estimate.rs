@@ -62,6 +62,13 @@ impl Estimate {
             + events * PER_EVENT
             + iterations * (events * d * PER_EVENT_VARIABLE + rows * d * d * PER_ROW_SQUARE);
         let trainings = 1.0 + f64::from(evaluate) + if side.is_some() { CHOICE_OF_ATTRIBUTES } else { 0.0 };
+        // Attributes in both directions, and the weights of features.
+        let attributes: f64 = side
+            .into_iter()
+            .flat_map(|side| [&side.items, &side.users])
+            .flatten()
+            .map(|of| 16.0 * of.matrix().nnz() as f64 + 4.0 * d * of.matrix().columns() as f64)
+            .sum();
         let held = 2 * interactions.allocated_bytes()
             + interactions.users().allocated_bytes()
             + interactions.items().allocated_bytes();
@@ -72,8 +79,15 @@ impl Estimate {
             hidden_dimension: recipe.hidden_dimension,
             work: once * trainings,
             threads: rayon::current_num_threads() as f64,
-            bytes: held as f64 + 24.0 * events + 4.0 * d * (rows + 2.0 * users.max(items) as f64),
+            bytes: held as f64 + attributes + 24.0 * events + 4.0 * d * (rows + 2.0 * users.max(items) as f64),
         }
+    }
+
+    /// Peak memory in bytes.
+    // Sums of lengths of memory are far below 2^53.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.ceil() as u64
     }
 
     fn seconds(&self) -> f64 {

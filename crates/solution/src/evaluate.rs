@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use crate::compute::{blocking, pool};
-use crate::dataset::{Data, Dataset};
+use crate::dataset::{Data, Dataset, ReadLimits};
 use crate::error::{Error, Result};
 use crate::fit::Watch;
 use crate::observer::{Observer, Silent, Stage};
@@ -151,7 +151,8 @@ impl EvaluationJob {
     pub async fn run(self) -> Result<EvaluationReport> {
         self.recipe.validate()?;
         let stores = self.stores.unwrap_or_else(Stores::from_env);
-        let reading = self.dataset.read(&stores, None, self.threads, self.observer.as_ref());
+        let limits = ReadLimits { threads: self.threads, memory: None };
+        let reading = self.dataset.read(&stores, None, limits, self.observer.as_ref());
         let read = self.cancellation.run_until_cancelled(reading).await;
         let data = read.ok_or(Error::Cancelled)??;
         data.accept(self.allow_small_data, self.observer.as_ref())?;
@@ -165,7 +166,7 @@ impl EvaluationJob {
         let (recipe, observer, threads) = (self.recipe.clone(), Arc::clone(&self.observer), pool(self.threads)?);
         let (protocols, protocol) = (self.protocols, self.time);
         let evaluated = blocking("the evaluation", move || {
-            let watch = Watch { observer: observer.as_ref(), cancellation: &stop };
+            let watch = Watch { observer: observer.as_ref(), cancellation: &stop, memory_limit: None };
             let mut observe = |iteration: Iteration| watch.iteration(&iteration);
             threads.install(|| -> Result<_> {
                 let time = match protocols.contains(&Protocol::Time) {

@@ -147,6 +147,11 @@ impl VersionReader {
         Error::Damaged { what, file: file.to_owned(), cure: self.cure() }
     }
 
+    /// An error for a file that belongs to a model of other data.
+    pub(crate) fn foreign(&self, file: &str, what: &str) -> Error {
+        Error::Foreign { what: what.to_owned(), file: file.to_owned(), cure: self.cure() }
+    }
+
     fn other_format(&self, file: &str, found: &str) -> Error {
         let found: String = found.escape_debug().take(40).collect();
         Error::Format {

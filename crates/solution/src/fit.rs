@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
+use item_affinity_ingest::MemoryNeed;
 use item_affinity_model::ndarray::Array2;
 use item_affinity_model::{
     AttributeColumn, Clock, Csr, Factors, Interactions, ItemAffinity, Iteration, LogOdds, Propensity, SideChoice,
@@ -89,6 +90,8 @@ impl Computed {
 pub(crate) struct Watch<'a> {
     pub(crate) observer: &'a dyn Observer,
     pub(crate) cancellation: &'a CancellationToken,
+    /// Bytes that the computation may take.
+    pub(crate) memory_limit: Option<u64>,
 }
 
 impl Watch<'_> {
@@ -109,7 +112,8 @@ impl Watch<'_> {
 /// Trains the recipe on the interactions, on the threads of the current rayon pool.
 ///
 /// # Errors
-/// [`Error::Model`] from the training, [`Error::NotFinite`] for numbers that no version may hold, [`Error::Cancelled`].
+/// [`Error::MemoryLimit`] before anything is computed; [`Error::Model`] from the training, [`Error::NotFinite`] for numbers
+/// that no version may hold, [`Error::Cancelled`].
 pub(crate) fn train(
     recipe: &ItemAffinity,
     events: EventFilter,
@@ -118,7 +122,9 @@ pub(crate) fn train(
     evaluate: Option<&TimeProtocol>,
     watch: &Watch<'_>,
 ) -> Result<Computed> {
-    watch.observer.note(&Estimate::new(recipe, &interactions, side, evaluate.is_some()).to_string());
+    let estimate = Estimate::new(recipe, &interactions, side, evaluate.is_some());
+    watch.observer.note(&estimate.to_string());
+    MemoryNeed::check("training", estimate.bytes(), watch.memory_limit)?;
     let mut observe = |iteration: Iteration| watch.iteration(&iteration);
     let evaluation = match evaluate {
         Some(protocol) => {

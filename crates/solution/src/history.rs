@@ -32,6 +32,8 @@ pub struct VersionSummary {
     pub tool: String,
     /// The same for every run of the same job.
     pub job_key: String,
+    /// The name that a person gave the job.
+    pub job_name: Option<String>,
     /// Its files.
     pub files: u64,
     /// Bytes in them.
@@ -106,6 +108,7 @@ fn summary(commit: Commit) -> Result<VersionSummary> {
         committed_at: commit.committed_at,
         tool: commit.tool,
         job_key: commit.body.job_key,
+        job_name: commit.job_name,
         files: commit.files.len() as u64,
         bytes: commit.files.iter().map(|file| file.bytes).fold(0, u64::saturating_add),
         users: count("users"),

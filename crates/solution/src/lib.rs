@@ -67,6 +67,7 @@ pub use next_version::{LOCK_TIMEOUT, PhaseSeconds};
 pub use observer::{Observer, Silent, Stage};
 pub use reference::SolutionRef;
 pub use refresh::{Changes, RefreshJob, RefreshReport};
+pub use tables::decode::MOST_ID_BYTES;
 pub use tables::pairs::pairs_schema;
 pub use tables::{FORMAT, FORMAT_VERSION, factor_values, item_states_schema, user_states_schema};
 pub use train::{TrainingJob, TrainingReport};

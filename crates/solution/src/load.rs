@@ -40,7 +40,7 @@ impl SolutionVersion {
         reader.agree(&files, &model)?;
         let states = read_table(&reader, Table::Items, &files.items, &model).await?;
         if ids_sha256(&states.ids) != model.item_ids_sha256 {
-            return Err(reader.damaged(&files.card.path, "belongs to other items".to_owned()));
+            return Err(reader.foreign(&files.card.path, "the model is of other items than the parts"));
         }
         let States { ids, factors, log_odds, interactions, users, last_interaction } = states;
         let items = ItemStates { ids, factors, log_odds, interactions, users, last_interaction };
@@ -85,7 +85,7 @@ impl SolutionVersion {
         let files = reader.files()?;
         let states = read_table(&reader, Table::Users, &files.users, &self.model).await?;
         if ids_sha256(&states.ids) != self.model.user_ids_sha256 {
-            return Err(reader.damaged(&files.card.path, "belongs to other users".to_owned()));
+            return Err(reader.foreign(&files.card.path, "the model is of other users than the parts"));
         }
         let States { ids, factors, log_odds, interactions, last_interaction, .. } = states;
         Ok(UserStates { ids, factors, log_odds, interactions, last_interaction })

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use item_affinity_ingest::{DataReport, Ingested};
 use item_affinity_model::AttributeColumn;
-use item_affinity_storage::{Artifact, CommitBody, ErrorKind, Location, Run, Stores, Versions};
+use item_affinity_storage::{Artifact, CommitBody, ErrorKind, JobName, Location, Run, Stores, Versions};
 use tokio_util::sync::CancellationToken;
 
 use crate::compute::{blocking, pool};
-use crate::dataset::{Data, Dataset, Pinned};
+use crate::dataset::{Data, Dataset, Pinned, ReadLimits};
 use crate::error::{Error, Result};
 use crate::files::VersionReader;
 use crate::fit::{Computed, Watch};
@@ -34,8 +34,11 @@ pub(crate) struct Job {
     pub(crate) observer: Arc<dyn Observer>,
     pub(crate) cancellation: CancellationToken,
     pub(crate) threads: Option<usize>,
+    /// Bytes of memory that the job may take.
+    pub(crate) memory_limit: Option<u64>,
     pub(crate) lock_timeout: Duration,
     pub(crate) durable: bool,
+    pub(crate) job_name: Option<JobName>,
 }
 
 /// Where the version goes.
@@ -91,8 +94,10 @@ impl Job {
             observer: Arc::new(Silent),
             cancellation: CancellationToken::new(),
             threads: None,
+            memory_limit: None,
             lock_timeout: LOCK_TIMEOUT,
             durable: true,
+            job_name: None,
         }
     }
 
@@ -102,7 +107,8 @@ impl Job {
         let stores = self.stores.clone().unwrap_or_else(Stores::from_env);
         let versions = Versions::new(&stores, solution.clone(), Artifact::SolutionVersion)?
             .with_durability(self.durable)
-            .with_cancellation(self.cancellation.clone());
+            .with_cancellation(self.cancellation.clone())
+            .with_job_name(self.job_name.clone());
         Ok(Place { stores, versions })
     }
 
@@ -199,7 +205,8 @@ impl Job {
         let _stop_on_drop = stop.clone().drop_guard();
 
         let clock = Instant::now();
-        let reading = self.dataset.read(stores, self.user_features.as_deref(), self.threads, self.observer.as_ref());
+        let limits = ReadLimits { threads: self.threads, memory: self.memory_limit };
+        let reading = self.dataset.read(stores, self.user_features.as_deref(), limits, self.observer.as_ref());
         let data = self.or_cancelled(reading).await?;
         data.accept(self.allow_small_data, self.observer.as_ref())?;
         let report = data.report.clone();
@@ -212,8 +219,9 @@ impl Job {
 
         let clock = Instant::now();
         let (observer, threads, token) = (Arc::clone(&self.observer), pool(self.threads)?, stop.clone());
+        let memory_limit = self.memory_limit;
         let computing = blocking("the computation", move || {
-            let watch = Watch { observer: observer.as_ref(), cancellation: &token };
+            let watch = Watch { observer: observer.as_ref(), cancellation: &token, memory_limit };
             threads.install(|| compute(data, &watch))
         });
         let computed = Arc::new(computing.await??);
@@ -221,7 +229,7 @@ impl Job {
         run.note_seconds("fit", seconds.fit);
 
         let clock = Instant::now();
-        let watch = Watch { observer: self.observer.as_ref(), cancellation: &stop };
+        let watch = Watch { observer: self.observer.as_ref(), cancellation: &stop, memory_limit };
         write(run, &computed, &watch).await?;
         watch.check()?;
         seconds.write = clock.elapsed().as_secs_f64();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use item_affinity_ingest::{ColumnMapping, DataReport, DatasetSchema, TimestampUnit};
-use item_affinity_storage::Stores;
+use item_affinity_storage::{JobName, Stores};
 use tokio_util::sync::CancellationToken;
 
 use crate::dataset::Dataset;
@@ -193,6 +193,18 @@ impl RefreshJob {
     /// that says so.
     pub fn durable(mut self, durable: bool) -> Self {
         self.job.durable = durable;
+        self
+    }
+
+    /// Sets the bytes of memory that the job may take: it ends with the kind `Limit` before a step that takes more.
+    pub fn memory_limit(mut self, bytes: Option<u64>) -> Self {
+        self.job.memory_limit = bytes;
+        self
+    }
+
+    /// Names the job in its commit, for people.
+    pub fn job_name(mut self, name: Option<JobName>) -> Self {
+        self.job.job_name = name;
         self
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use item_affinity_ingest::{AttributeSelection, ColumnMapping, DataReport};
 use item_affinity_model::{ItemAffinity, TimeProtocol};
-use item_affinity_storage::Stores;
+use item_affinity_storage::{JobName, Stores};
 use tokio_util::sync::CancellationToken;
 
 use crate::dataset::Dataset;
@@ -189,6 +189,18 @@ impl TrainingJob {
     /// that says so.
     pub fn durable(mut self, durable: bool) -> Self {
         self.job.durable = durable;
+        self
+    }
+
+    /// Sets the bytes of memory that the job may take: it ends with the kind `Limit` before a step that takes more.
+    pub fn memory_limit(mut self, bytes: Option<u64>) -> Self {
+        self.job.memory_limit = bytes;
+        self
+    }
+
+    /// Names the job in its commit, for people.
+    pub fn job_name(mut self, name: Option<JobName>) -> Self {
+        self.job.job_name = name;
         self
     }
 

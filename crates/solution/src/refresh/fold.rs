@@ -1,5 +1,6 @@
 //! From a version and newer interactions to the numbers of the next version. Never on the async runtime.
 
+use item_affinity_ingest::MemoryNeed;
 use item_affinity_model::ndarray::Axis;
 use item_affinity_model::{Attributes, Clock, Factors, Interactions, LeftOut, UsersNow, Vocabulary, fold_in_users};
 
@@ -62,6 +63,7 @@ pub(super) fn fold_in(
         }
         _ => None,
     };
+    MemoryNeed::check("folding in users", memory(&interactions, &card), watch.memory_limit)?;
     watch.observer.stage(Stage::new("folding in users", "users", None));
     let (interactions, left_out) = interactions.onto_items(items.ids)?;
     if interactions.is_empty() {
@@ -105,6 +107,15 @@ pub(super) fn fold_in(
         refreshed: Some(Refreshed { trained, times, last_interaction: items.last_interaction, changes }),
     };
     made.finish(watch)
+}
+
+/// Bytes of a refresh: the interactions and those of known items, 32 for each pair, taking each interaction for one, and the
+/// factors, those of users twice.
+fn memory(interactions: &Interactions, card: &ModelCard) -> u64 {
+    let held =
+        2 * interactions.allocated_bytes() + 2 * interactions.users().allocated_bytes() + 32 * interactions.len();
+    let rows = (2 * interactions.users().len() as u64).saturating_add(card.items);
+    (held as u64).saturating_add(rows.saturating_mul(4 * card.recipe.hidden_dimension as u64))
 }
 
 fn changes(from: u64, left_out: &LeftOut, before: &Vocabulary, now: &Vocabulary) -> Changes {

@@ -9,6 +9,7 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, Float32Type, Int64Type, Schema, TimestampMillisecondType, UInt32Type};
 use bytes::Bytes;
+use item_affinity_ingest::LONGEST_ID;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder,
@@ -202,6 +203,9 @@ pub(crate) fn not_ascending(table: Table) -> Damage {
     format!("{} is not strictly ascending", table.id())
 }
 
+/// The most bytes of an id in a version; readers make batches by it.
+pub const MOST_ID_BYTES: usize = 4 * LONGEST_ID;
+
 /// Follows the rows of one file.
 struct RowCheck {
     expected: Expected,
@@ -213,6 +217,13 @@ impl RowCheck {
     fn rows(&mut self, rows: &StateRows) -> Result<(), Damage> {
         let mut previous = self.last_id.as_deref();
         for id in rows.ids.iter().flatten() {
+            if id.len() > MOST_ID_BYTES {
+                return Err(format!(
+                    "{} has an id of {} bytes, the limit is {MOST_ID_BYTES}",
+                    self.expected.table.id(),
+                    id.len()
+                ));
+            }
             if previous.is_some_and(|previous| id <= previous) {
                 return Err(not_ascending(self.expected.table));
             }
