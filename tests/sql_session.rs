@@ -117,7 +117,11 @@ impl ObjectStore for CountingStore {
 }
 
 async fn open(stores: &Stores, partitions: usize, memory_limit: Option<usize>, solution: &str) -> SessionContext {
-    let ctx = session(stores, SessionSettings { memory_limit, target_partitions: Some(partitions) }).unwrap();
+    let ctx = session(
+        stores,
+        SessionSettings { memory_limit, target_partitions: Some(partitions), ..SessionSettings::default() },
+    )
+    .unwrap();
     for name in ["items", "users"] {
         let table = ctx.read_parquet(data(&format!("{name}.parquet")), ParquetReadOptions::default()).await.unwrap();
         ctx.register_table(name, table.into_view()).unwrap();

@@ -25,6 +25,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use item_affinity_model::Explainer;
 
 use crate::asked_items::AskedItems;
+use crate::batch_rows::batch_rows;
 use crate::error::from_model;
 use crate::memory_limit::with_cure;
 use crate::segment_reasons::{AllReasons, Asked, Explanations, Solver};
@@ -173,7 +174,7 @@ impl ExecutionPlan for ExplainSegmentsExec {
             let segments = gather(input, &memory).await?;
             let config = context.session_config();
             let (solver, reasons) = explain(&query, &segments, config.target_partitions(), &memory, &metrics).await?;
-            let (version, batch_size) = (query.items.source().get().await?, config.batch_size());
+            let (version, batch_size) = (query.items.source().get().await?, batch_rows(config));
             let mut explanations = Explanations::new(segments, solver, reasons, version, batch_size);
             while let Some(batch) = explanations.next_batch()? {
                 metrics.baseline.record_output(batch.num_rows());

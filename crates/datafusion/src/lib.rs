@@ -41,6 +41,7 @@
 
 mod among_users;
 mod asked_items;
+mod batch_rows;
 mod call_arguments;
 mod call_planner;
 mod candidate_users_exec;
@@ -70,6 +71,7 @@ mod segments_plan;
 mod session;
 mod shared_parts;
 mod solution_cache;
+mod spill;
 mod top_k_users;
 mod top_k_users_exec;
 mod user_ids;

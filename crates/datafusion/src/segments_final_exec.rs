@@ -25,6 +25,7 @@ use datafusion::physical_plan::{
 };
 use futures::StreamExt;
 
+use crate::batch_rows::batch_rows;
 use crate::memory_limit::resize;
 use crate::options::Seen;
 use crate::segment_merge::SegmentMerge;
@@ -227,7 +228,7 @@ impl ExecutionPlan for SegmentsFinalExec {
                 resize(&reservation, merge.allocated_bytes())?;
                 peak_memory.set_max(merge.allocated_bytes());
             }
-            let batch_size = context.session_config().batch_size();
+            let batch_size = batch_rows(context.session_config());
             let elapsed = baseline.elapsed_compute().clone();
             let mut segments = merge.finish(schema, columns, batch_size);
             loop {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use datafusion::error::Result;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::context::SessionContext;
+use datafusion::execution::disk_manager::DiskManagerBuilder;
 use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::object_store::ObjectStoreRegistry;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
@@ -16,12 +17,16 @@ use url::Url;
 
 use crate::error::from_storage;
 use crate::options::ItemAffinityOptions;
+use crate::spill::{DEFAULT_LIMIT, UnnamedFiles};
 
 /// How much of the machine a session may use.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SessionSettings {
     /// Bytes that queries may hold at once; none: no limit.
     pub memory_limit: Option<usize>,
+    /// Bytes of temporary files that queries may hold at once; none: 100 GiB. The files have no names, and lie on the disk of
+    /// the folder for temporary files.
+    pub temp_limit: Option<u64>,
     /// Partitions of a plan; none: one a core.
     pub target_partitions: Option<usize>,
 }
@@ -35,7 +40,10 @@ pub fn session(stores: &Stores, settings: SessionSettings) -> Result<SessionCont
     if let Some(partitions) = settings.target_partitions {
         config = config.with_target_partitions(partitions.max(1));
     }
-    let mut runtime = RuntimeEnvBuilder::new().with_object_store_registry(store_registry(stores));
+    let files = UnnamedFiles::new(settings.temp_limit.unwrap_or(DEFAULT_LIMIT));
+    let mut runtime = RuntimeEnvBuilder::new()
+        .with_object_store_registry(store_registry(stores))
+        .with_disk_manager_builder(DiskManagerBuilder::default().with_temp_file_factory(Arc::new(files)));
     if let Some(bytes) = settings.memory_limit {
         runtime = runtime.with_memory_pool(Arc::new(GreedyMemoryPool::new(bytes)));
     }

@@ -24,6 +24,7 @@ use datafusion::physical_plan::{
 use futures::StreamExt;
 
 use crate::asked_items::{self, AskedItems};
+use crate::batch_rows::batch_rows;
 use crate::memory_limit::resize;
 use crate::options::Seen;
 use crate::segment_schema::candidate_schema;
@@ -224,7 +225,7 @@ impl ExecutionPlan for TopKUsersPerItemExec {
                 metrics.peak_memory.set_max(shared + top.allocated_bytes());
                 resize(&reservation, shared + top.allocated_bytes())?;
             }
-            let batch_size = context.session_config().batch_size();
+            let batch_size = batch_rows(context.session_config());
             let flag = Arc::clone(&cancel.0);
             let mut candidates = blocking(move || top.finish(batch_size, &flag)).await?;
             while let Some(batch) = candidates.next().transpose()? {

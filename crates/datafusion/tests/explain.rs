@@ -238,7 +238,8 @@ async fn reasons_are_the_same_for_any_number_of_partitions_and_rows_of_a_batch()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_without_enough_memory_refuses_to_explain() {
     let (stores, version, _) = trained(false).await;
-    let settings = SessionSettings { memory_limit: Some(200 << 10), target_partitions: Some(1) };
+    let settings =
+        SessionSettings { memory_limit: Some(200 << 10), target_partitions: Some(1), ..SessionSettings::default() };
     let ctx = session(&stores, settings).unwrap();
     ctx.sql(&format!("SET item_affinity.solution_version = '{}'", version.reference())).await.unwrap();
     let all = version.items.ids.iter().map(|id| format!("'{id}'")).collect::<Vec<_>>().join(", ");
