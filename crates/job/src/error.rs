@@ -55,6 +55,17 @@ pub enum Error {
         /// The input location.
         input: String,
     },
+    /// Another solution lies where the one was that the newest segments of the output were made from.
+    #[error(
+        "ERR_SOLUTION_FOREIGN: this is not the solution that the segments there were made from: {what}; file={solution}; \
+         name the right solution, or take this one with --allow-foreign-solution"
+    )]
+    ForeignSolution {
+        /// How that shows.
+        what: String,
+        /// The location of the solution.
+        solution: String,
+    },
     /// The cancellation token was triggered.
     #[error("cancelled; nothing was committed, the same command starts again")]
     Cancelled,
@@ -72,7 +83,7 @@ impl Error {
             Self::Storage(error) => error.kind(),
             Self::Query(error) => item_affinity_datafusion::error_kind(error),
             Self::OutOfRange { .. } | Self::Missing(_) | Self::OutputInInput { .. } => ErrorKind::Usage,
-            Self::TooManyItems { .. } | Self::Filter(_) => ErrorKind::BadInput,
+            Self::TooManyItems { .. } | Self::Filter(_) | Self::ForeignSolution { .. } => ErrorKind::BadInput,
             Self::Cancelled => ErrorKind::Storage,
         }
     }

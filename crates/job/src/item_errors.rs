@@ -51,6 +51,9 @@ impl ItemErrorRecord {
 /// The code of a record for an item whose segment is withheld.
 const SUPPRESSED: &str = "SUPPRESSED_MIN_K";
 
+/// Bytes of texts in one batch, so that no string array comes near 2 GiB: ids that are asked for may be of any length.
+const BATCH_BYTES: usize = 256 << 20;
+
 /// Why a segment is withheld.
 pub(crate) fn suppressed(least_users: u64) -> String {
     format!("the segment has fewer users than --min-segment-users {least_users}")
@@ -63,12 +66,58 @@ pub(crate) fn to_parquet(records: &[ItemErrorRecord]) -> Result<Bytes> {
         Field::new("code", DataType::Utf8, false),
         Field::new("message", DataType::Utf8, false),
     ]));
-    let columns: Vec<ArrayRef> = vec![
-        Arc::new(records.iter().map(|r| r.item_id.as_deref()).collect::<StringArray>()),
-        Arc::new(records.iter().map(|r| Some(r.code.as_str())).collect::<StringArray>()),
-        Arc::new(records.iter().map(|r| Some(r.message.as_str())).collect::<StringArray>()),
-    ];
     let mut writer = ArrowWriter::try_new(Vec::new(), Arc::clone(&schema), None)?;
-    writer.write(&RecordBatch::try_new(schema, columns)?)?;
+    for records in batches(records, BATCH_BYTES) {
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(records.iter().map(|r| r.item_id.as_deref()).collect::<StringArray>()),
+            Arc::new(records.iter().map(|r| Some(r.code.as_str())).collect::<StringArray>()),
+            Arc::new(records.iter().map(|r| Some(r.message.as_str())).collect::<StringArray>()),
+        ];
+        writer.write(&RecordBatch::try_new(Arc::clone(&schema), columns)?)?;
+    }
     Ok(writer.into_inner()?.into())
+}
+
+/// Records in runs of at most so many bytes, or of one that is longer.
+fn batches(records: &[ItemErrorRecord], most: usize) -> impl Iterator<Item = &[ItemErrorRecord]> {
+    let mut left = records;
+    std::iter::from_fn(move || {
+        let mut bytes = 0_usize;
+        let fits = |record: &&ItemErrorRecord| {
+            let texts = [record.item_id.as_ref().map_or(0, String::len), record.code.len(), record.message.len()];
+            bytes = texts.iter().fold(bytes, |bytes, text| bytes.saturating_add(*text));
+            bytes <= most
+        };
+        let rows = left.iter().take_while(fits).count().max(1);
+        let (batch, rest) = left.split_at_checked(rows)?;
+        left = rest;
+        Some(batch)
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+    use super::*;
+
+    #[test]
+    fn p24_records_are_cut_by_bytes_and_all_are_written() {
+        let id = |n: usize| "x".repeat(n % 7 * 10);
+        let records: Vec<_> = (0..100).map(|n| ItemErrorRecord::not_in_model(&id(n))).collect();
+        let one = records.iter().map(|r| r.code.len() + r.message.len() + 60).max().unwrap();
+        for (most, least) in [(0, 100), (1, 100), (one, 50), (3 * one, 20), (usize::MAX, 1)] {
+            let cut: Vec<_> = batches(&records, most).collect();
+            assert_eq!(cut.concat(), records, "{most}");
+            let bytes = |batch: &[ItemErrorRecord]| {
+                batch.iter().map(|r| r.item_id.as_ref().unwrap().len() + r.code.len() + r.message.len()).sum::<usize>()
+            };
+            assert!(cut.iter().all(|batch| batch.len() == 1 || bytes(batch) <= most), "{most}");
+            assert!(cut.len() >= least && (most < usize::MAX || cut.len() == 1), "{most}: {} batches", cut.len());
+        }
+        let reader = ParquetRecordBatchReaderBuilder::try_new(to_parquet(&records).unwrap()).unwrap().build().unwrap();
+        assert_eq!(reader.map(|batch| batch.unwrap().num_rows()).sum::<usize>(), 100);
+        assert!(batches(&[], 7).next().is_none());
+    }
 }

@@ -32,6 +32,7 @@ mod filter_predicate;
 mod filter_tests;
 mod filter_tokens;
 mod filter_values;
+mod foreign_solution;
 mod forget;
 mod forget_segments;
 mod item_errors;

@@ -9,7 +9,7 @@ use item_affinity_datafusion::{
 };
 use item_affinity_ingest::DatasetSchema;
 use item_affinity_solution::{LOCK_TIMEOUT, Observer, Silent, SolutionVersion};
-use item_affinity_storage::{Artifact, CommitBody, Location, Stores, Versions};
+use item_affinity_storage::{Artifact, CommitBody, JobName, Location, Stores, Versions};
 use tokio_util::sync::CancellationToken;
 
 use crate::delta_mode::DeltaMode;
@@ -65,6 +65,8 @@ pub struct BatchSegmentJob {
     pub(crate) cancellation: CancellationToken,
     lock_timeout: Duration,
     durable: bool,
+    job_name: Option<JobName>,
+    pub(crate) allow_foreign_solution: bool,
 }
 
 pub(crate) enum Solution {
@@ -121,6 +123,8 @@ impl BatchSegmentJob {
             cancellation: CancellationToken::new(),
             lock_timeout: LOCK_TIMEOUT,
             durable: true,
+            job_name: None,
+            allow_foreign_solution: false,
         }
     }
 
@@ -279,6 +283,13 @@ impl BatchSegmentJob {
         self
     }
 
+    /// Names the job in its commit, for people.
+    #[must_use]
+    pub fn job_name(mut self, name: Option<JobName>) -> Self {
+        self.job_name = name;
+        self
+    }
+
     /// Runs the job.
     ///
     /// # Errors   see [`Error`]; nothing is committed then, and the job can be run again
@@ -290,6 +301,7 @@ impl BatchSegmentJob {
         let versions = Versions::new(&self.stores, output.clone(), Artifact::Segments)?
             .with_durability(self.durable)
             .with_cancellation(self.cancellation.clone())
+            .with_job_name(self.job_name.clone())
             .beside_delta_log(matches!(self.format, OutputFormat::Delta { .. }));
         let job_key = self.job_key(&version, users.as_ref());
         let newest = versions.latest().await?;
@@ -297,6 +309,7 @@ impl BatchSegmentJob {
             let delta = self.publish(&versions, &version, &done).await?;
             return Ok(SegmentReport::already_done(&output, &version, &done, delta));
         }
+        self.refuse_foreign(&version, newest.as_ref()).await?;
         let run = versions.begin_alone(self.lock_timeout, &|text| self.observer.note(text)).await?;
         let now = versions.latest().await?;
         if now != newest
