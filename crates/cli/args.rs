@@ -9,7 +9,7 @@ use item_affinity_ingest::{ColumnMapping, TimestampUnit};
 use item_affinity_model::ItemAffinity;
 use tokio_util::sync::CancellationToken;
 
-use crate::commit_args::{CommitArgs, parse_duration};
+use crate::commit_args::{CommitArgs, JobArgs, parse_duration};
 use crate::demo::DemoArgs;
 use crate::evaluate::EvaluateArgs;
 use crate::forget::ForgetArgs;
@@ -303,6 +303,8 @@ pub(crate) struct TrainArgs {
     pub(crate) force: bool,
     #[command(flatten)]
     pub(crate) commit: CommitArgs,
+    #[command(flatten)]
+    pub(crate) job: JobArgs,
 }
 
 /// Settings of the training stay; only what the training does not keep is asked for.
@@ -324,6 +326,8 @@ pub(crate) struct RefreshArgs {
     pub(crate) force: bool,
     #[command(flatten)]
     pub(crate) commit: CommitArgs,
+    #[command(flatten)]
+    pub(crate) job: JobArgs,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

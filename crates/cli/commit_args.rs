@@ -3,6 +3,9 @@
 use std::time::Duration;
 
 use clap::Args;
+use item_affinity_storage::JobName;
+
+use crate::args::parse_bytes;
 
 #[derive(Args, Clone, Debug)]
 pub(crate) struct CommitArgs {
@@ -12,6 +15,31 @@ pub(crate) struct CommitArgs {
     /// On local disk, does not force files to the disk before the commit: a power cut may then lose what was committed.
     #[arg(long, help_heading = "Commit")]
     pub(crate) no_durable: bool,
+}
+
+/// Arguments of jobs that schedulers run.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct NameArgs {
+    /// A name for the job, kept in the commit and shown by show: 1 to 63 letters, digits, - and _.
+    #[arg(long, value_name = "NAME", help_heading = "Commit")]
+    pub(crate) job_name: Option<JobName>,
+}
+
+/// Arguments of jobs that make solution versions.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct JobArgs {
+    #[command(flatten)]
+    pub(crate) name: NameArgs,
+    /// Bytes that the job may take, as 512MB or 4GB; it ends with 8 before a step that takes more. No limit unless said.
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    pub(crate) memory_limit: Option<usize>,
+}
+
+impl JobArgs {
+    /// Bytes that the job may take.
+    pub(crate) fn memory(&self) -> Option<u64> {
+        self.memory_limit.map(|bytes| bytes as u64)
+    }
 }
 
 /// `0s`, `90m`, `36h`, `28d`.

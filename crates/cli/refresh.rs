@@ -30,6 +30,8 @@ pub(crate) async fn run(global: &Global, args: RefreshArgs) -> Result<ExitCode, 
         .force(args.force)
         .lock_timeout(args.commit.lock_timeout)
         .durable(!args.commit.no_durable)
+        .memory_limit(args.job.memory())
+        .job_name(args.job.name.job_name)
         .cancellation(global.stop.clone())
         .threads(global.threads.map(std::num::NonZeroUsize::get))
         .observer(Arc::clone(&progress) as Arc<dyn Observer>)

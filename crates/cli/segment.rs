@@ -50,6 +50,7 @@ pub(crate) async fn run(global: &Global, args: SegmentArgs) -> Result<ExitCode, 
     };
     let settings = SessionSettings {
         memory_limit: args.memory_limit,
+        temp_limit: args.temp_limit.map(|bytes| bytes as u64),
         target_partitions: global.threads.map(std::num::NonZeroUsize::get),
     };
     if let Some(session) = args.place.remote(&stores, settings)? {
@@ -77,6 +78,8 @@ pub(crate) async fn run(global: &Global, args: SegmentArgs) -> Result<ExitCode, 
         .force(args.force)
         .lock_timeout(args.commit.lock_timeout)
         .durable(!args.commit.no_durable)
+        .job_name(args.name.job_name)
+        .allow_foreign_solution(args.allow_foreign_solution)
         .cancellation(global.stop.clone())
         .settings(settings)
         .stores(stores)

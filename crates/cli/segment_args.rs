@@ -5,7 +5,7 @@ use std::num::{NonZeroU64, NonZeroUsize};
 use clap::{Args, ValueEnum};
 
 use crate::args::parse_bytes;
-use crate::commit_args::CommitArgs;
+use crate::commit_args::{CommitArgs, NameArgs};
 use crate::where_to_run::WhereToRun;
 
 #[derive(Args)]
@@ -65,14 +65,22 @@ pub(crate) struct SegmentArgs {
     /// Writes a new version even when the same job was committed before.
     #[arg(long)]
     pub(crate) force: bool,
+    /// Ranks with another solution that now lies where the one was that the segments at --output were made from.
+    #[arg(long)]
+    pub(crate) allow_foreign_solution: bool,
     #[command(flatten)]
     pub(crate) commit: CommitArgs,
+    #[command(flatten)]
+    pub(crate) name: NameArgs,
     /// Exit code 4 when items have error records.
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     pub(crate) fail_on_item_error: bool,
     /// Bytes that scoring may hold, as 512MB or 4GB; no limit unless said.
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     pub(crate) memory_limit: Option<usize>,
+    /// Bytes of temporary files that queries may hold, on the disk of TMPDIR; 100GB unless said.
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    pub(crate) temp_limit: Option<usize>,
     #[command(flatten)]
     pub(crate) place: WhereToRun,
 }

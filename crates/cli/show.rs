@@ -71,7 +71,7 @@ async fn solution(stores: &Stores, reference: &SolutionRef) -> Result<(), Failur
         ["version", "committed", "as_of", "hidden_dimension", "users", "items", "interactions", "refreshed from"];
     let rows = versions(stores, &reference.location).await?;
     let rows = rows.iter().map(|v| {
-        vec![
+        let row = vec![
             v.version.to_string(),
             moment(v.committed_at),
             moment(v.as_of),
@@ -80,9 +80,10 @@ async fn solution(stores: &Stores, reference: &SolutionRef) -> Result<(), Failur
             grouped(v.items),
             grouped(v.interactions),
             v.refreshed_from.map(|version| format!("version {version}")).unwrap_or_default(),
-        ]
+        ];
+        (row, v.job_name.clone())
     });
-    say(&text_table(&header, &rows.collect::<Vec<_>>())?)?;
+    say(&with_names(&header, rows.collect())?)?;
     say(&format!("model card of {}:", version.reference()))?;
     say(&card_text(&version.model)?)
 }
@@ -96,7 +97,7 @@ async fn output(stores: &Stores, reference: &SolutionRef) -> Result<(), Failure>
         let commit = versions.read(number).await?;
         let count = |name: &str| grouped(commit.body.counts.get(name).copied().unwrap_or_default());
         let solution = commit.body.solution_version.as_ref().map(|s| format!("{}@{}", s.location, s.version));
-        rows.push(vec![
+        let row = vec![
             number.to_string(),
             moment(commit.committed_at),
             solution.unwrap_or_default(),
@@ -105,12 +106,27 @@ async fn output(stores: &Stores, reference: &SolutionRef) -> Result<(), Failure>
             count("empty"),
             count("error"),
             count("rows"),
-        ]);
+        ];
+        rows.push((row, commit.job_name));
     }
-    say(&text_table(&header, &rows)?)?;
+    say(&with_names(&header, rows)?)?;
     say(&format!("files of version {}:", resolved.version))?;
     for file in &resolved.files {
         say(&format!("  {}  {} bytes", file.path, grouped(file.bytes)))?;
     }
     Ok(())
+}
+
+/// A table of versions; the names of jobs are a column of it where any has a name.
+fn with_names(header: &[&str], rows: Vec<(Vec<String>, Option<String>)>) -> Result<String, Failure> {
+    let mut header = header.to_vec();
+    let named = rows.iter().any(|(_, name)| name.is_some());
+    if named {
+        header.push("job name");
+    }
+    let row = |(mut row, name): (Vec<String>, Option<String>)| {
+        row.extend(named.then(|| name.unwrap_or_default()));
+        row
+    };
+    text_table(&header, &rows.into_iter().map(row).collect::<Vec<_>>())
 }

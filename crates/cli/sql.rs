@@ -34,6 +34,7 @@ pub(crate) async fn run(global: &Global, args: SqlArgs) -> Result<ExitCode, Fail
     let stores = Stores::from_env().within(policy.roots().clone());
     let settings = SessionSettings {
         memory_limit: args.memory_limit,
+        temp_limit: args.temp_limit.map(|bytes| bytes as u64),
         target_partitions: global.threads.map(std::num::NonZeroUsize::get),
     };
     let ctx = match args.place.remote(&stores, settings)? {

@@ -37,6 +37,9 @@ pub(crate) struct SqlArgs {
     /// Bytes that queries may hold, as 512MB or 4GB; no limit unless said.
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     pub(crate) memory_limit: Option<usize>,
+    /// Bytes of temporary files that queries may hold, on the disk of TMPDIR; 100GB unless said.
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    pub(crate) temp_limit: Option<usize>,
     #[command(flatten)]
     pub(crate) policy: PolicyArgs,
     #[command(flatten)]

@@ -21,6 +21,8 @@ pub(crate) async fn run(global: &Global, args: TrainArgs) -> Result<ExitCode, Fa
         .force(args.force)
         .lock_timeout(args.commit.lock_timeout)
         .durable(!args.commit.no_durable)
+        .memory_limit(args.job.memory())
+        .job_name(args.job.name.job_name)
         .cancellation(global.stop.clone())
         .evaluate(args.evaluate.then(item_affinity_model::TimeProtocol::default))
         .threads(global.threads.map(std::num::NonZeroUsize::get))
