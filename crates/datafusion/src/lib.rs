@@ -46,6 +46,7 @@ mod call_arguments;
 mod call_planner;
 mod candidate_users_exec;
 mod catalog_functions;
+mod checked_footers;
 mod delta_provider;
 mod error;
 mod explain_function;
@@ -134,6 +135,7 @@ pub fn register_with(ctx: &SessionContext, stores: Stores) {
     state.register_relation_planner(Arc::new(call_planner::CallPlanner { functions, described })).unwrap_or_default();
     let delta = Arc::new(delta_provider::DeltaTables { stores: stores.clone() });
     state.table_factories_mut().insert("DELTATABLE".to_owned(), delta);
+    state.table_factories_mut().insert("PARQUET".to_owned(), Arc::new(checked_footers::CheckedTables));
     drop(state);
     let solutions = solution_cache::SolutionCache::new(stores, ctx);
     let segments = segments_function::SegmentsFunction { solutions: solutions.clone() };

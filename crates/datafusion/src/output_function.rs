@@ -10,12 +10,15 @@ use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
 use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::object_store::ObjectStoreExt;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::col;
+use futures::stream::{self, StreamExt, TryStreamExt};
 use item_affinity_solution::SolutionRef;
 use item_affinity_storage::{Artifact, Location, Stores, Versions};
 
 use crate::call_arguments::{Accepted, CallArguments};
+use crate::checked_footers::check_footers;
 use crate::error::{from_solution, from_storage};
 use crate::segment_schema::SEGMENT_SCHEMA;
 
@@ -78,7 +81,9 @@ impl TableProvider for OutputTable {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let files = self.files().await?;
         let store = self.stores.store(&self.reference.location).map_err(from_storage)?;
-        session.runtime_env().register_object_store(&self.reference.location.store_url(), store);
+        session.runtime_env().register_object_store(&self.reference.location.store_url(), Arc::clone(&store));
+        let metas = stream::iter(&files).then(|file| store.head(file.path())).try_collect::<Vec<_>>().await?;
+        check_footers(&store, &self.reference.location.store_url(), metas).await?;
         let urls = files.iter().map(|file| ListingTableUrl::parse(file.url().as_str())).collect::<Result<Vec<_>>>()?;
         let order = vec![col("item_id").sort(true, false), col("rank").sort(true, false)];
         let options = ListingOptions::new(Arc::new(ParquetFormat::default()))
