@@ -115,6 +115,29 @@ fn no_source_file_is_longer_than_400_lines_before_its_tests() {
 }
 
 #[test]
+fn p23_counts_are_checked_in_every_profile_and_casts_are_linted() {
+    let manifest = read("Cargo.toml").parse::<toml::Table>().unwrap();
+    let at = |path: &[&str]| path.iter().try_fold(toml::Value::Table(manifest.clone()), |of, key| of.get(key).cloned());
+    let profiles = at(&["profile"]).unwrap();
+    for (name, profile) in profiles.as_table().unwrap().iter().filter(|(name, _)| *name != "dev" && *name != "test") {
+        assert_eq!(profile.get("overflow-checks").and_then(toml::Value::as_bool), Some(true), "profile {name}");
+    }
+    assert_eq!(at(&["profile", "dev", "overflow-checks"]), None, "on unless said");
+    for lint in ["cast_possible_truncation", "cast_possible_wrap", "cast_sign_loss"] {
+        assert_eq!(
+            at(&["workspace", "lints", "clippy", lint]),
+            Some("warn".into()),
+            "{lint}: checked with -D warnings"
+        );
+    }
+    for room in MAY_IMPORT.iter().map(|(room, _)| format!("crates/{room}/Cargo.toml")).chain(["Cargo.toml".to_owned()])
+    {
+        let own = read(&room).parse::<toml::Table>().unwrap();
+        assert_eq!(own["lints"]["workspace"].as_bool(), Some(true), "{room}");
+    }
+}
+
+#[test]
 fn names_say_what_they_are() {
     for path in sources() {
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
