@@ -23,6 +23,7 @@ mod examples;
 mod exit_codes;
 mod faults;
 mod forget;
+mod item_lists;
 mod job_files;
 mod kills;
 mod layouts;

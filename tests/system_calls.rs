@@ -10,7 +10,7 @@ use item_affinity_storage::{Artifact, Location, Stores, Versions};
 use crate::common::{Ended, files_below, fingerprint, item_affinity, run, small_interactions, solution};
 
 /// Whether this machine lets a test trace its children.
-fn can_trace(test: &str) -> bool {
+pub(crate) fn can_trace(test: &str) -> bool {
     let can = Command::new("strace").args(["-f", "-qq", "-e", "trace=none", "true"]).stderr(Stdio::null()).status();
     let can = can.is_ok_and(|status| status.success());
     if !can {
@@ -20,7 +20,7 @@ fn can_trace(test: &str) -> bool {
 }
 
 /// Whether this test may mount in a name space of its own.
-fn can_mount(test: &str) -> bool {
+pub(crate) fn can_mount(test: &str) -> bool {
     let folder = tempfile::tempdir().unwrap();
     let script = "mount -t tmpfs -o size=64k tmpfs \"$0\"";
     let mut command = Command::new("unshare");
@@ -33,7 +33,7 @@ fn can_mount(test: &str) -> bool {
 }
 
 /// A command of ours behind the words of another one, such as strace.
-fn behind(words: &[&str], ours: &Command) -> Command {
+pub(crate) fn behind(words: &[&str], ours: &Command) -> Command {
     let mut command = Command::new(words[0]);
     command.args(&words[1..]).arg(ours.get_program()).args(ours.get_args());
     for (name, value) in ours.get_envs() {
