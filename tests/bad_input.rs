@@ -5,6 +5,7 @@ mod hand_made;
 mod parquet_rows;
 mod request_rows;
 mod shell_rows;
+mod size_rows;
 mod solution_rows;
 mod store_rows;
 mod value_rows;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{parquet_rows, request_rows, shell_rows, solution_rows, store_rows, value_rows};
+use super::{parquet_rows, request_rows, shell_rows, size_rows, solution_rows, store_rows, value_rows};
 use crate::common::{Ended, files_below, limited, run};
 
 /// Seconds that a try may take: the slowest takes 20 without optimization on an idle machine, and machines are busy.
@@ -18,22 +18,12 @@ const SECONDS: u64 = 240;
 /// One row: its number, what it is, and how it is tried.
 pub(super) struct Row {
     pub(super) id: u32,
-    pub(super) what: &'static str,
-    pub(super) tried: Tried,
-}
-
-pub(super) enum Tried {
-    By(fn(&mut Case)),
-    /// Not held, or not tried through the binary, for this reason. It does not count as passing.
-    Not(&'static str),
+    what: &'static str,
+    by: fn(&mut Case),
 }
 
 pub(super) const fn row(id: u32, what: &'static str, by: fn(&mut Case)) -> Row {
-    Row { id, what, tried: Tried::By(by) }
-}
-
-pub(super) const fn open(id: u32, what: &'static str, why: &'static str) -> Row {
-    Row { id, what, tried: Tried::Not(why) }
+    Row { id, what, by }
 }
 
 /// The tries of one row, in a folder of their own.
@@ -42,6 +32,8 @@ pub(super) struct Case {
     pub(super) environment: Vec<(&'static str, String)>,
     pub(super) failures: Vec<String>,
     pub(super) tries: usize,
+    /// Refusals whose shape was looked at.
+    messages: usize,
     /// Why the row was not tried on this machine.
     pub(super) skipped: Option<String>,
 }
@@ -49,7 +41,7 @@ pub(super) struct Case {
 impl Case {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        Self { folder, environment: Vec::new(), failures: Vec::new(), tries: 0, skipped: None }
+        Self { folder, environment: Vec::new(), failures: Vec::new(), tries: 0, messages: 0, skipped: None }
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -117,6 +109,16 @@ impl Case {
         if !ended.stderr.lines().any(|line| line.starts_with("error: ")) || (code != 2 && lines != 1) {
             self.fail(arguments, ended, "not one line `error: …`");
         }
+        // P16: a code, what is wrong, and after a semicolon where it is and what to do.
+        for line in ended.stderr.lines().filter_map(|line| line.strip_prefix("error: ERR_")) {
+            self.messages += 1;
+            let (name, text) = line.split_once(": ").unwrap_or_default();
+            let named = !name.is_empty() && name.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
+            let cure = text.rsplit_once("; ").is_some_and(|(what, cure)| !what.is_empty() && cure.len() > 5);
+            if !named || !cure {
+                self.fail(arguments, ended, "not the shape `ERR_CODE: what is wrong; place; what to do`");
+            }
+        }
         self.says(&ended.stderr, ended, arguments, says);
     }
 
@@ -156,12 +158,13 @@ impl Case {
 }
 
 #[test]
-fn every_row_of_the_catalogue_ends_as_promised() {
+fn p16_p17_every_row_of_the_catalogue_ends_as_promised() {
     let tables = [
         parquet_rows::ROWS,
         value_rows::ROWS,
         request_rows::ROWS,
         shell_rows::ROWS,
+        size_rows::ROWS,
         solution_rows::ROWS,
         store_rows::ROWS,
     ];
@@ -180,9 +183,8 @@ fn every_row_of_the_catalogue_ends_as_promised() {
         for _ in 0..3 {
             scope.spawn(|| {
                 while let Some(row) = rows.get(next.fetch_add(1, Ordering::SeqCst)) {
-                    let Tried::By(by) = row.tried else { continue };
                     let mut case = Case::new();
-                    let panicked = catch_unwind(AssertUnwindSafe(|| by(&mut case))).is_err();
+                    let panicked = catch_unwind(AssertUnwindSafe(|| (row.by)(&mut case))).is_err();
                     if panicked || (case.tries == 0 && case.skipped.is_none()) {
                         case.failures.push("the row itself is broken".to_owned());
                     }
@@ -198,17 +200,13 @@ fn every_row_of_the_catalogue_ends_as_promised() {
         case.failures.iter().map(move |failure| format!("B{} {}: {failure}", row.id, row.what))
     });
     let failed = failed.collect::<Vec<_>>();
-    let not_tried = rows.iter().filter_map(|row| match row.tried {
-        Tried::By(_) => None,
-        Tried::Not(why) => Some(format!("B{} {}: {why}", row.id, row.what)),
-    });
     let skipped = outcomes
         .iter()
         .filter_map(|(row, case)| case.skipped.as_ref().map(|why| format!("B{} {}: {why}", row.id, row.what)));
-    let not_tried = not_tried.chain(skipped).collect::<Vec<_>>();
-    for why in &not_tried {
+    for why in skipped {
         println!("bad input: not passing: {why}");
     }
-    println!("bad input: {passing} of 99 pass, {tries} inputs tried");
+    let messages = outcomes.iter().map(|(_, case)| case.messages).sum::<usize>();
+    println!("bad input: {passing} of 99 pass, {tries} inputs tried, {messages} refusals of one shape");
     assert!(failed.is_empty(), "{}", failed.join("\n\n"));
 }

@@ -101,15 +101,12 @@ impl Page {
     }
 
     pub(super) fn longs(numbers: &[i64]) -> Self {
-        let data = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
-        Self {
-            is_dictionary: false,
-            values: numbers.len() as i32,
-            encoding: 0,
-            says_uncompressed: None,
-            crc: None,
-            data,
-        }
+        Self::of(numbers.len() as i32, numbers.iter().flat_map(|number| number.to_le_bytes()).collect())
+    }
+
+    /// Plain values in these bytes.
+    pub(super) fn of(values: i32, data: Vec<u8>) -> Self {
+        Self { is_dictionary: false, values, encoding: 0, says_uncompressed: None, crc: None, data }
     }
 
     pub(super) fn dictionary(texts: &[String]) -> Self {
@@ -118,13 +115,18 @@ impl Page {
 
     /// One run of the first value of the dictionary.
     pub(super) fn run(rows: i32) -> Self {
+        Self::run_of(0, rows)
+    }
+
+    /// One run of one of the first two values of the dictionary.
+    pub(super) fn run_of(value: u8, rows: i32) -> Self {
         let mut data = vec![1];
         let mut run = (rows as u64) << 1;
         while run >= 0x80 {
             data.push((run as u8 & 0x7f) | 0x80);
             run >>= 7;
         }
-        data.extend([run as u8, 0]);
+        data.extend([run as u8, value]);
         Self { is_dictionary: false, values: rows, encoding: 8, says_uncompressed: None, crc: None, data }
     }
 
@@ -159,17 +161,20 @@ pub(super) struct Column {
     pub(super) kind: i32,
     pub(super) codec: i32,
     pub(super) values: i64,
+    /// What the footer says of its size when decompressed, where that is not the size in the file.
+    pub(super) uncompressed: Option<i64>,
     pub(super) pages: Vec<Page>,
 }
 
 impl Column {
     pub(super) fn texts(name: &'static str, pages: Vec<Page>) -> Self {
         let values = pages.iter().filter(|page| !page.is_dictionary).map(|page| i64::from(page.values)).sum();
-        Self { name, kind: 6, codec: 0, values, pages }
+        Self { name, kind: 6, codec: 0, values, uncompressed: None, pages }
     }
 
     pub(super) fn longs(name: &'static str, numbers: &[i64]) -> Self {
-        Self { name, kind: 2, codec: 0, values: numbers.len() as i64, pages: vec![Page::longs(numbers)] }
+        let (values, pages) = (numbers.len() as i64, vec![Page::longs(numbers)]);
+        Self { name, kind: 2, codec: 0, values, uncompressed: None, pages }
     }
 }
 
@@ -226,7 +231,7 @@ fn made(columns: &[Column], rows: i64, group_rows: i64, count: i64) -> Vec<u8> {
                             meta.list(3, 1, 8).item_text(column.name);
                             meta.i32(4, column.codec)
                                 .i64(5, column.values)
-                                .i64(6, *length)
+                                .i64(6, column.uncompressed.unwrap_or(*length))
                                 .i64(7, *length)
                                 .i64(9, *data);
                             if let Some(dictionary) = dictionary {
@@ -271,6 +276,46 @@ pub(super) fn row_groups_of(length: u64) -> Vec<u8> {
             root.text(4, "m").i32(5, 0);
         });
         footer.i64(3, 0).list(4, length, 12);
+    });
+    ended(b"PAR1".to_vec(), footer)
+}
+
+/// What stands in the clear part of an encrypted file: an algorithm with a prefix of additional data, and the name of a key.
+fn encryption(footer: &mut Thrift, algorithm: i16, key_metadata: i16) {
+    footer.record(algorithm, |either| {
+        either.record(1, |aes_gcm| {
+            aes_gcm.text(1, "canary-aad-prefix").text(2, "canary-aad-of-the-file");
+        });
+    });
+    footer.text(key_metadata, "canary-key-7");
+}
+
+/// A file whose footer is encrypted, as far as anybody without its key can tell.
+pub(super) fn encrypted_footer() -> Vec<u8> {
+    let mut footer = Thrift::of(|crypto| encryption(crypto, 1, 2));
+    // A length, a nonce, what is encrypted, a tag.
+    footer.extend(60_u32.to_le_bytes());
+    footer.extend((0..60_u8).map(|n| n.wrapping_mul(73) ^ 0x5a));
+    let mut bytes = b"PARE".to_vec();
+    bytes.extend([0x33; 500]);
+    bytes.extend_from_slice(&footer);
+    bytes.extend((footer.len() as u32).to_le_bytes());
+    bytes.extend(b"PARE");
+    bytes
+}
+
+/// A file with a clear footer that is signed, as those with encrypted columns have it.
+pub(super) fn encrypted_columns() -> Vec<u8> {
+    let footer = Thrift::of(|footer| {
+        footer.i32(1, 2).list(2, 2, 12);
+        footer.inner(|root| {
+            root.text(4, "schema").i32(5, 1);
+        });
+        footer.inner(|leaf| {
+            leaf.i32(1, 6).i32(3, 0).text(4, "USER_ID").i32(6, 0);
+        });
+        footer.i64(3, 0).list(4, 0, 12);
+        encryption(footer, 8, 9);
     });
     ended(b"PAR1".to_vec(), footer)
 }

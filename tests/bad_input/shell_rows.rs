@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use super::catalogue::{Row, open, row};
+use super::catalogue::{Row, row};
 use super::{good, write};
 use crate::common::{data, item_affinity, run, solution, succeed};
 
@@ -95,11 +95,31 @@ pub(super) const ROWS: &[Row] = &[
         }
         case.works(&["check", "--quiet", "--threads", "1", "--interactions", &interactions], &[]);
     }),
-    open(
-        71,
-        "job file: unknown key, wrong type, cut, 100 MB",
-        "job files tell the key, its table or line, not the nearest key; tests/job_files.rs tries them",
-    ),
+    row(71, "job file: unknown key, wrong type, cut, twice, 100 MB, includes", |case| {
+        for (text, says) in [
+            ("[train]\nhidden-dimensions = 64\n", "job.toml line=2 column=1; did you mean 'hidden-dimension'?"),
+            ("[train]\nHiddenDimension = 64\n", "did you mean 'hidden-dimension'?"),
+            ("[trian]\nsolution = 's'\n", "job.toml line=1 column=2; did you mean 'train'?"),
+            ("\nquite = true\n[check]\ninteractions = 'x'\n", "job.toml line=2 column=1; did you mean 'quiet'?"),
+            ("[check]\ninteractions = 'x'\n allow-small-data = 'yes'\n", "takes true or false, not string; file="),
+            ("[check]\ninteractions = 'x'\n allow-small-data = 'yes'\n", "job.toml line=3 column=2; "),
+            ("[check]\ninteractions = 'x", "job.toml line=2 column="),
+            ("[check]\ninteractions = 'x'\ninteractions = 'y'\n", "job.toml line=3 column=1; "),
+            ("[check]\ninteractions = 'x'\n[check]\n", "job.toml line=3 column=2; "),
+            // A file cannot name another one, so that there is no loop.
+            ("include = 'job.toml'\n[check]\ninteractions = 'x'\n", "unknown key 'include' in the job file"),
+            ("", "there is no command in it"),
+        ] {
+            case.file("job.toml", text);
+            case.refuses(3, &["run", "job.toml"], &["ERR_JOB_FILE: ", says]);
+        }
+        let large = std::fs::File::create(case.path("job.toml")).unwrap();
+        large.set_len(100 << 20).unwrap();
+        case.refuses(3, &["run", "job.toml"], &["job.toml", "104857600", "1048576"]);
+        // Deep nesting is no stack overflow.
+        case.file("job.toml", format!("x = {}", "[".repeat(500_000)));
+        case.refuses(3, &["run", "job.toml"], &["ERR_JOB_FILE: "]);
+    }),
     row(72, "no credentials, half of them", |case| {
         let check = ["check", "--quiet", "--interactions", "s3://lake/x.parquet"];
         for environment in
@@ -151,7 +171,22 @@ pub(super) const ROWS: &[Row] = &[
             }
         }
     }),
-    open(74, "job name with a path, too long, empty", "jobs have no names here"),
+    row(74, "job name with a path, too long, empty", |case| {
+        let long = "n".repeat(64);
+        for name in ["", "a/b", "..", "../x", "a b", "-a", "_a", "a.b", "\u{fc}ber", "a\n", &long] {
+            let argument = format!("--job-name={name}");
+            let segment = ["segment", "--solution", solution(), "--item", "COFFEE-01", "--output", "out", &argument];
+            case.refuses(2, &segment, &["--job-name", "1 to 63"]);
+            let train = ["train", "--interactions", "x.parquet", "--solution", "solution", &argument];
+            case.refuses(2, &train, &["--job-name", "1 to 63"]);
+        }
+        case.file("job.toml", "[segment]\nsolution = 's'\nitem = 'A'\noutput = 'o'\njob-name = 'a/b'\n");
+        case.refuses(3, &["run", "job.toml"], &["ERR_JOB_FILE: ", "job-name", "1 to 63"]);
+        let longest = format!("--job-name=7{}", "-_a".repeat(20) + "b0");
+        let segment = ["segment", "--solution", solution(), "--item", "COFFEE-01", "--output", "out", &longest];
+        case.works(&segment, &["committed version 1"]);
+        case.works(&["show", "--output", "out"], &["job name", longest.trim_start_matches("--job-name=")]);
+    }),
     row(75, "objects from the future", |case| {
         // The clock of the machine cannot be moved by a test: an input and a version get times of 1970 and 2100 instead.
         let path = case.path("interactions.parquet");

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use datafusion::arrow::array::ArrayRef;
 use serde_json::{Value, json};
 
-use super::catalogue::{Case, Row, open, row};
-use super::{good, write};
+use super::catalogue::{Case, Row, row};
+use super::{good, replaced, texts, write};
 use crate::common::{data, files_below, solution, succeed};
 
 pub(super) const ROWS: &[Row] = &[
@@ -49,11 +50,53 @@ pub(super) const ROWS: &[Row] = &[
             asks(case, &copy, &["ERR_", says]);
         }
     }),
-    open(
-        85,
-        "version of other data",
-        "no job compares the ids of a version with those of its data; --allow-foreign-solution does not exist",
-    ),
+    row(85, "version of other data, another solution in its place", |case| {
+        let path = |name: &str| case.path(name);
+        let [mine, other_items, other_users] = ["mine", "other_items", "other_users"].map(path);
+        trained(case, &mine, good());
+        trained(case, &other_items, replaced("item_id", texts(|n| Some(format!("goods-{}", (n * 7 + n / 50) % 50)))));
+        trained(case, &other_users, replaced("user_id", texts(|n| Some(format!("guest-{}", n % 200)))));
+        let segment = |more: &[&'static str]| {
+            let mut arguments = vec!["segment", "--quiet", "--item", "item-3", "--output", "out", "--solution", "mine"];
+            arguments.extend(more);
+            arguments
+        };
+        case.works(&segment(&[]), &["committed version 1"]);
+
+        // A model card of other data in a commit that is sound otherwise: the ids of the parts are not those of the model.
+        let whole = kept(&mine);
+        card_of(&other_items, &mine);
+        case.refuses(3, &segment(&["--force"]), &["ERR_SOLUTION_FOREIGN: ", "other items", "model.json"]);
+        kept_again(&mine, &whole);
+        card_of(&other_users, &mine);
+        let interactions = case.path("interactions.parquet");
+        write(Path::new(&interactions), good());
+        let refresh = ["refresh", "--quiet", "--force", "--solution", "mine", "--interactions", &interactions];
+        case.refuses(3, &refresh, &["ERR_SOLUTION_FOREIGN: ", "other users", "model.json"]);
+        kept_again(&mine, &whole);
+
+        // A solution that went on is the same one, also for a version before; one elsewhere is a choice.
+        case.works(&refresh, &["committed version 2"]);
+        case.works(&segment(&[]), &["committed version 2"]);
+        let pinned = ["segment", "--quiet", "--item", "item-3", "--output", "out", "--solution", "mine@1"];
+        case.works(&[&pinned[..], &["--num-results", "7"]].concat(), &["committed version 3"]);
+        let elsewhere = ["segment", "--item", "item-3", "--output", "out", "--solution", "other_users"];
+        case.works(&elsewhere, &["committed version 4"]);
+        case.works(&segment(&[]), &["committed version 5"]);
+
+        // Another one in its place is not: it ends before that version, or has another one under its number.
+        let theirs = kept(&other_users);
+        kept_again(&mine, &theirs);
+        case.refuses(
+            3,
+            &segment(&[]),
+            &["ERR_SOLUTION_FOREIGN: ", "ends before version 2", "--allow-foreign-solution"],
+        );
+        case.works(&segment(&["--allow-foreign-solution"]), &["committed version 6"]);
+        case.works(&segment(&["--num-results", "9"]), &["committed version 7"]);
+        kept_again(&mine, &whole);
+        case.refuses(3, &segment(&[]), &["ERR_SOLUTION_FOREIGN: ", "its version 1 is another one now"]);
+    }),
     row(86, "pickle, zip or text in place of a part", |case| {
         let copy = copied(case);
         for bytes in
@@ -121,7 +164,7 @@ pub(super) const ROWS: &[Row] = &[
     }),
 ];
 
-fn copied(case: &Case) -> PathBuf {
+pub(super) fn copied(case: &Case) -> PathBuf {
     let copy = PathBuf::from(case.path("solution"));
     drop(std::fs::remove_dir_all(&copy));
     for file in files_below(Path::new(solution())) {
@@ -130,6 +173,47 @@ fn copied(case: &Case) -> PathBuf {
         std::fs::copy(Path::new(solution()).join(&file), to).unwrap();
     }
     copy
+}
+
+fn trained(case: &Case, solution: &str, columns: Vec<(&'static str, ArrayRef)>) {
+    let interactions = case.path("interactions.parquet");
+    write(Path::new(&interactions), columns);
+    let train = ["train", "--quiet", "--hidden-dimension", "32", "--regularization", "0.005", "--interactions"];
+    succeed([&train[..], &[&interactions, "--solution", solution]].concat());
+}
+
+/// All files of a folder.
+type Kept = Vec<(PathBuf, Vec<u8>)>;
+
+fn kept(folder: &str) -> Kept {
+    let files = files_below(Path::new(folder)).into_iter();
+    files.map(|file| (file.clone(), std::fs::read(Path::new(folder).join(file)).unwrap())).collect()
+}
+
+/// A folder with these files and no other ones.
+fn kept_again(folder: &str, files: &Kept) {
+    std::fs::remove_dir_all(folder).unwrap();
+    for (file, bytes) in files {
+        let to = Path::new(folder).join(file);
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::write(to, bytes).unwrap();
+    }
+}
+
+/// Puts the model card of one solution into another one, whose commit then names it.
+fn card_of(from: &str, to: &str) {
+    let card = |solution: &str| {
+        let parts = parts(Path::new(solution)).into_iter();
+        parts.map(|part| Path::new(solution).join(part)).find(|part| part.ends_with("model.json")).unwrap()
+    };
+    let bytes = std::fs::read(card(from)).unwrap();
+    std::fs::write(card(to), &bytes).unwrap();
+    edit_commit(Path::new(to), |commit| {
+        let files = commit["files"].as_array_mut().unwrap();
+        let entry = files.iter_mut().find(|file| file["path"].as_str().unwrap().ends_with("model.json")).unwrap();
+        entry["bytes"] = json!(bytes.len());
+        entry["sha256"] = json!(item_affinity_storage::sha256_hex(&bytes));
+    });
 }
 
 fn parts(solution: &Path) -> Vec<PathBuf> {
@@ -141,7 +225,7 @@ fn commit(solution: &Path) -> PathBuf {
     solution.join("_item_affinity/commits/00000000000000000001.json")
 }
 
-fn edit_commit(solution: &Path, edit: impl FnOnce(&mut Value)) {
+pub(super) fn edit_commit(solution: &Path, edit: impl FnOnce(&mut Value)) {
     let path = commit(solution);
     let mut body: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     edit(&mut body);
@@ -159,7 +243,7 @@ fn reads(case: &mut Case, solution: &Path, file: &str, says: &[&str]) {
     case.refuses(3, &refresh, says);
 }
 
-fn asks(case: &mut Case, solution: &Path, says: &[&str]) {
+pub(super) fn asks(case: &mut Case, solution: &Path, says: &[&str]) {
     let solution = solution.display().to_string();
     case.refuses(3, &["segment", "--quiet", "--solution", &solution, "--item", "COFFEE-01", "--output", "out"], says);
 }

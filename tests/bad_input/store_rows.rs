@@ -4,8 +4,9 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::catalogue::{Case, Row, open, row};
+use super::catalogue::{Case, Row, row};
 use crate::common::{Asked, Fault, MiniS3, data, files_below, item_affinity, run, solution};
+use crate::system_calls::{behind, can_trace};
 
 pub(super) const ROWS: &[Row] = &[
     row(89, "503 SlowDown, one 500, 429", |case| {
@@ -111,7 +112,29 @@ pub(super) const ROWS: &[Row] = &[
             case.fail(&["odd keys"], &ended, "not the exact set of files");
         }
     }),
-    open(97, "file system without hard links", "needs such a file system mounted; the commit has unit tests"),
+    row(97, "file system without hard links", |case| {
+        if !can_trace("B97 of the catalogue") {
+            case.skipped = Some("no strace, or no right to trace".to_owned());
+            return;
+        }
+        // What link answers on vfat, on FUSE, on NFS of Windows, and where a folder has as many as it may.
+        for error in ["EPERM", "EOPNOTSUPP", "ENOSYS", "EMLINK"] {
+            let (output, trace) = (case.path(error), case.path("trace"));
+            let inject = format!("inject=link,linkat:error={error}");
+            let words = ["strace", "-f", "-qq", "-o", &trace, "-e", "trace=link,linkat", "-e", &inject];
+            let mut ours = item_affinity();
+            ours.args(["segment", "--quiet", "--solution", solution(), "--item", "COFFEE-01", "--output", &output]);
+            let ended = run(&mut behind(&words, &ours));
+            let ended = case.ended(ended, &[error]);
+            let says = ["ERR_STORE_SETTING: ", "no hard links", "use another disk", &format!("file={output}")];
+            case.was_refused(&ended, 3, &[error], &says);
+            // The probe finds it before there are data.
+            let left = files_below(std::path::Path::new(&output));
+            if !left.is_empty() {
+                case.fail(&[error], &ended, &format!("files are left: {left:?}"));
+            }
+        }
+    }),
     row(98, "disk full, quota, read-only, no permission", |case| {
         let output = case.path("out");
         let arguments = [

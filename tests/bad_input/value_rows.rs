@@ -1,4 +1,4 @@
-//! B28 to B58: columns and values.
+//! B28 to B58 without B53 and B54: columns and values.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use datafusion::arrow::array::{
 use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::{DataType, Int32Type, TimeUnit};
 
-use super::catalogue::{Case, Row, open, row};
+use super::catalogue::{Case, Row, row};
 use super::{ROWS as COUNT, good, numbers, replaced, texts, write};
 use crate::common::data;
 
@@ -338,12 +338,6 @@ pub(super) const ROWS: &[Row] = &[
             &["ERR_TIMESTAMPS_EQUAL: "],
         );
     }),
-    open(
-        53,
-        "more than 2^32 rows or 2^31 users",
-        "no file of that size is made; the checks of index width have unit tests",
-    ),
-    open(54, "more than 2 GiB of id bytes in one column chunk", "a run by hand: such a file takes minutes to write"),
     row(55, "ids that Items and Users lack", |case| {
         let items = vec![
             ("item_id", texts(|n| Some(format!("item-{}", n % 30)))),
