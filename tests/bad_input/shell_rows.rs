@@ -115,7 +115,7 @@ pub(super) const ROWS: &[Row] = &[
         }
         let large = std::fs::File::create(case.path("job.toml")).unwrap();
         large.set_len(100 << 20).unwrap();
-        case.refuses(3, &["run", "job.toml"], &["job.toml", "104857600", "1048576"]);
+        case.refuses(8, &["run", "job.toml"], &["ERR_TOO_LARGE: ", "job.toml", "104857600", "1048576"]);
         // Deep nesting is no stack overflow.
         case.file("job.toml", format!("x = {}", "[".repeat(500_000)));
         case.refuses(3, &["run", "job.toml"], &["ERR_JOB_FILE: "]);

@@ -80,17 +80,21 @@ pub(super) const ROWS: &[Row] = &[
         case.file("long.parquet", bytes);
         let ended = case.works(&["check", "--format", "json", "--interactions", "long.parquet"], &[]);
         let report: serde_json::Value = serde_json::from_str(&ended.stdout).unwrap_or_default();
-        if report["rows"]["rows"].as_i64() != Some(i64::from(rows)) || report["users"].as_i64() != Some(200) {
+        if report["rows"]["rows"].as_i64() != Some(i64::from(rows))
+            || report["users"].as_u64() != Some(PAGE_ROWS as u64)
+        {
             case.fail(&["2 GiB of ids"], &ended, "not every row was read, or not every user told apart");
         }
         // More than 2 GiB in one batch are ids that are too long, thousands of times over: B17.
     }),
 ];
 
-/// A page of ids as a writer compresses it: how long it is decompressed, and its bytes. The same 200 ids come again and again.
+/// A page of ids as a writer compresses it: how long it is decompressed, and its bytes. Ids have twenty random digits, so
+/// that no page expands as a bomb does.
 fn page_of_ids() -> (i32, Vec<u8>) {
     let width = LONGEST_ID - "user-".len();
-    let ids = StringArray::from_iter_values((0..PAGE_ROWS).map(|n| format!("user-{:0width$}", n % 200)));
+    let id = |n: usize| format!("user-{:0width$}", (n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let ids = StringArray::from_iter_values((0..PAGE_ROWS).map(id));
     let schema = Arc::new(Schema::new(vec![Field::new("USER_ID", DataType::Utf8, false)]));
     let batch = RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(ids)]).unwrap();
     let properties = WriterProperties::builder()
