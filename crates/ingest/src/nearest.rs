@@ -33,14 +33,16 @@ pub(crate) fn nearest<'a>(wanted: &ColumnContract, found: &'a [String]) -> Optio
 
 /// The name among `known` that most likely stands for `wanted`, if one is near enough to be worth a suggestion.
 ///
-/// Case, dashes and underscores do not count, and a third of the letters may be other ones.
+/// Case, dashes and underscores do not count; a third of the letters may be other ones, two in any name of four or more.
 pub fn nearest_name<'a>(wanted: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let target = letters(wanted);
     if target.len() > LONGEST_NAME {
         return None;
     }
     let slips = |name: &'a str| (edit_distance(&letters(name), &target), name);
-    known.into_iter().map(slips).filter(|(slips, _)| *slips <= target.len() / 3).min().map(|(_, name)| name)
+    // Two letters that changed places are two slips, also in a short name.
+    let most = if target.len() < 4 { 0 } else { (target.len() / 3).max(2) };
+    known.into_iter().map(slips).filter(|(slips, _)| *slips <= most).min().map(|(_, name)| name)
 }
 
 /// The letters and digits of a name in lower case: `User-ID`, `userId` and `USER_ID` are the same word.
