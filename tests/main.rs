@@ -35,6 +35,7 @@ mod outputs_and_readers;
 mod personalize;
 mod pipeline;
 mod readme;
+mod redirects;
 mod refresh;
 mod signals;
 mod slt;

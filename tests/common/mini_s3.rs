@@ -46,6 +46,8 @@ pub(crate) enum Fault {
     Silence,
     /// A reset, and the work is done a moment later.
     LateApply,
+    /// The address of another server on this machine instead of the work: status, host, port.
+    Redirect(u16, &'static str, u16),
 }
 
 /// A request as a plan sees it.
@@ -171,6 +173,10 @@ impl Drop for MiniS3 {
         // Wakes the one that accepts.
         drop(TcpStream::connect(("127.0.0.1", self.port)));
     }
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
 }
 
 struct Answer {
@@ -270,6 +276,10 @@ fn serve(state: &Arc<State>, stream: TcpStream) {
                     answer(&mut state.kept.lock().unwrap(), &asked);
                 });
                 return reset(&out);
+            Fault::Redirect(status, host, port) => {
+                let to = format!("http://{host}:{port}/{}/{}", MiniS3::BUCKET, asked.key);
+                out.write_all(&Answer::error(status, "Redirect").with("Location", to).bytes(head_only))
+            }
             }
             Fault::HalfBody => {
                 let bytes = apply().bytes(head_only);

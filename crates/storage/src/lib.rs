@@ -69,6 +69,7 @@ mod file_writer;
 mod folder;
 mod footer;
 mod garbage;
+mod http_client;
 mod job_name;
 mod lease;
 mod listing;

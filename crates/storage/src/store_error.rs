@@ -276,6 +276,10 @@ impl Facts {
             }
             "InvalidAccessKeyId" | "SignatureDoesNotMatch" => "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
             _ if self.redirect => "set AWS_REGION to the region of the bucket",
+            // Credentials and data would go with it.
+            _ if self.status.as_deref().is_some_and(|status| status.starts_with('3')) => {
+                "no redirect is followed; set AWS_REGION to the region of the bucket, and AWS_ENDPOINT to the server itself"
+            }
             _ => return None,
         };
         Some(cure.to_owned())

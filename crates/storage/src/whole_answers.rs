@@ -8,12 +8,14 @@
 use async_trait::async_trait;
 use object_store::ClientOptions;
 use object_store::client::{
-    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService, ReqwestConnector,
+    HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
 };
 
-/// Connects as `object_store` does, and reads short answers whole.
+use crate::http_client::NoRedirects;
+
+/// Connects as `object_store` does but follows no redirect, and reads short answers whole.
 #[derive(Debug, Default)]
-pub(crate) struct WholeAnswers(ReqwestConnector);
+pub(crate) struct WholeAnswers(NoRedirects);
 
 impl HttpConnector for WholeAnswers {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
