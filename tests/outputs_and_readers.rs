@@ -45,6 +45,69 @@ fn p34_json_and_parquet_hold_ids_as_they_are_and_tables_send_no_controls() {
     assert!(!table.chars().any(|c| c.is_control() && c != '\n') && table.contains("[2Jred"), "{table:?}");
 }
 
+/// P36: `--mode` is what everything gets, whoever makes it, and nothing else.
+#[test]
+fn p36_a_mode_that_was_asked_for_is_that_of_every_file_and_folder() {
+    for (asked, files, folders) in [("640", 0o640, 0o750), ("0664", 0o664, 0o775), ("600", 0o600, 0o700)] {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join("made").join(name).display().to_string();
+        let with = |arguments: &[&str]| {
+            let ended = run(item_affinity().args(["--mode", asked]).args(arguments));
+            assert!(matches!(ended.code, 0 | 4), "{arguments:?}: {ended:?}");
+        };
+        with(&["demo", "--quiet", "--dir", &path("demo")]);
+        with(&["sql", "--output", &path("demo/result.csv"), "-c", "SELECT 1 AS a"]);
+        let copy = format!("COPY (SELECT 1 AS a) TO '{}' STORED AS PARQUET", path("copies/a.parquet"));
+        with(&["sql", "--allow-copy", "-c", &copy]);
+        let solution = path("demo/solution");
+        let items = ["--item", "COFFEE-01", "--item", "nowhere"];
+        let segment = ["segment", "--solution", &solution, "--output", &path("lines"), "--format", "json-lines"];
+        with(&[&segment[..], &items].concat());
+        with(&[
+            "evaluate",
+            "--interactions",
+            &path("demo/data/interactions.parquet"),
+            "--hidden-dimension",
+            "32",
+            "--format",
+            "parquet",
+            "--output",
+            &path("quality/q.parquet"),
+        ]);
+        let job = folder.path().join("job.toml");
+        let text = format!(
+            "mode = \"{asked}\"\n[segment]\nsolution = '{solution}'\nitem = ['COFFEE-01']\noutput = '{}'\n",
+            path("by-job")
+        );
+        std::fs::write(&job, text).unwrap();
+        let ended = succeed(["run".as_ref(), job.as_os_str()]);
+        assert_eq!(ended.code, 0);
+        let made = folder.path().join("made");
+        let mut seen = 0;
+        for name in crate::common::files_below(&made) {
+            let file = made.join(&name);
+            assert_eq!(mode(&file), files, "{asked}: {}", file.display());
+            for above in file.ancestors().skip(1).take_while(|above| above.starts_with(&made)) {
+                assert_eq!(mode(above), folders, "{asked}: {}", above.display());
+            }
+            seen += 1;
+        }
+        assert!(seen >= 20, "{seen} files");
+    }
+}
+
+#[test]
+fn p36_a_mode_that_is_none_is_refused_before_anything_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("demo");
+    for bad in ["777", "4600", "6", "rw", "440"] {
+        let ended = run(item_affinity().args(["--mode", bad, "demo", "--dir"]).arg(&place));
+        assert_eq!(ended.code, 2, "{ended:?}");
+        assert!(ended.stderr.contains("is no mode of files; write 600, 640 or 660"), "{ended:?}");
+    }
+    assert!(!place.exists());
+}
+
 fn mode(path: &Path) -> u32 {
     path.metadata().unwrap().permissions().mode() & 0o777
 }

@@ -7,6 +7,7 @@ use clap::builder::styling::Styles;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use item_affinity_ingest::{ColumnMapping, TimestampUnit};
 use item_affinity_model::ItemAffinity;
+use item_affinity_storage::FileMode;
 use tokio_util::sync::CancellationToken;
 
 use crate::commit_args::{CommitArgs, JobArgs, parse_duration};
@@ -53,6 +54,9 @@ pub(crate) struct Global {
     /// How long a request to a store is retried before the command ends with 5; 3m unless said.
     #[arg(long, global = true, value_name = "DURATION", value_parser = parse_duration)]
     pub(crate) retry_timeout: Option<Duration>,
+    /// Permissions of files that are made on local disk, in octal: 640 lets the group read, and enter folders; 600 unless said.
+    #[arg(long, global = true, value_name = "OCTAL")]
+    pub(crate) mode: Option<FileMode>,
     /// Cancelled by SIGINT and SIGTERM.
     #[arg(skip)]
     pub(crate) stop: CancellationToken,

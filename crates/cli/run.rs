@@ -59,6 +59,7 @@ pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<ExitCode, Fail
         merge(global, &mut step.arguments.global);
         if number == 0 {
             start_logging(&step.arguments.global);
+            step.arguments.global.mode.into_iter().for_each(|mode| crate::mask(mode.choose()));
             step.arguments.global.retry_timeout.into_iter().for_each(Stores::retry_for);
         }
         if !step.arguments.global.quiet {

@@ -1,4 +1,4 @@
-//! Files on local disk that are whole or absent after a power cut, private to their owner.
+//! Files on local disk that are whole or absent after a power cut, private to their owner unless it was said otherwise.
 //!
 //! `object_store` does not call fsync, and a name that reaches the disk before its bytes is an empty file. So what we
 //! write below `file://` goes through the few system calls here.
@@ -8,6 +8,7 @@ use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
+use crate::file_mode::FileMode;
 use crate::folder::Object;
 use crate::store_error::io_error;
 use crate::{Error, Result};
@@ -224,7 +225,7 @@ fn new_folder(path: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, FileMode::chosen().of_folders());
     builder.create(path)
 }
 
@@ -232,7 +233,7 @@ fn private_file(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, FileMode::chosen().of_files());
     options.open(path)
 }
 

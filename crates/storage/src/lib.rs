@@ -65,6 +65,7 @@ mod delta_listing;
 mod delta_table;
 mod durable;
 mod error;
+mod file_mode;
 mod file_writer;
 mod folder;
 mod footer;
@@ -104,6 +105,7 @@ pub use delta_listing::LoggedTable;
 #[cfg(feature = "delta")]
 pub use delta_table::{DeltaChange, DeltaFile, DeltaTable, NewDeltaTable};
 pub use error::{Error, ErrorKind, Result};
+pub use file_mode::FileMode;
 pub use file_writer::FileWriter;
 pub use footer::Footer;
 pub use garbage::{Collected, Collection, Reason, Retention};
