@@ -45,4 +45,5 @@ mod sql_scripts;
 mod sql_session;
 mod system_calls;
 mod tidy;
+mod uploads;
 mod user_filters;

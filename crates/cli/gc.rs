@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use item_affinity_storage::{Collected, Reason, Retention, Stores};
+use item_affinity_storage::{Collected, Reason, Retention, Stores, UploadCollection};
 
 use crate::commit_args::parse_duration;
 use crate::exit::Failure;
@@ -30,10 +30,14 @@ pub(crate) struct GcArgs {
     /// Versions that were committed more than D days ago go; with --keep-versions, those that neither keeps.
     #[arg(long, value_name = "D")]
     pub(crate) keep_days: Option<u32>,
+    /// Uploads as well that a killed job left open in a bucket, by the same age; no listing of objects shows their parts.
+    #[arg(long)]
+    pub(crate) uploads: bool,
 }
 
 pub(crate) async fn run(args: GcArgs) -> Result<ExitCode, Failure> {
-    let (versions, pinned) = args.place.versions(&Stores::from_env())?;
+    let stores = Stores::from_env();
+    let (versions, pinned) = args.place.versions(&stores)?;
     if let Some(version) = pinned {
         return Err(Failure::usage(format!("gc keeps the newest versions; leave out @{version}")));
     }
@@ -77,6 +81,11 @@ pub(crate) async fn run(args: GcArgs) -> Result<ExitCode, Failure> {
         grouped(bytes),
         versions.location()
     ))?;
+    if args.uploads {
+        let mut uploads = versions.collect_uploads(&stores, args.older_than, args.delete).await?;
+        say_uploads(&uploads, args.delete)?;
+        found.failed.append(&mut uploads.failed);
+    }
     if found.failed.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
@@ -84,6 +93,20 @@ pub(crate) async fn run(args: GcArgs) -> Result<ExitCode, Failure> {
     let first = found.failed.swap_remove(0);
     let more = if more == 0 { String::new() } else { format!("; and {more} more files") };
     Err(Failure::new(first.kind(), format!("{first}{more}; a lock or a retention rule of the bucket may hold it")))
+}
+
+fn say_uploads(found: &UploadCollection, delete: bool) -> Result<(), Failure> {
+    for upload in &found.open {
+        let days = upload.age.as_secs() / DAY;
+        say(&format!("run {} left an upload open {days} days ago: {}", upload.run_id, upload.file))?;
+    }
+    let (done, hint) = match (delete, found.open.is_empty()) {
+        (true, _) => ("aborted", ""),
+        (false, true) => ("to abort", ""),
+        (false, false) => ("to abort", "; --delete aborts them"),
+    };
+    let young = if found.young == 0 { String::new() } else { format!("; {} are too young", found.young) };
+    say(&format!("{} open uploads {done}{hint}{young}", found.open.len()))
 }
 
 /// `1 file`, `1,234 files`.

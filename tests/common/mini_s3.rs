@@ -67,10 +67,16 @@ pub(crate) struct Object {
     modified: u64,
 }
 
+struct Upload {
+    key: String,
+    parts: BTreeMap<u32, Vec<u8>>,
+    begun: u64,
+}
+
 #[derive(Default)]
 pub(crate) struct Kept {
     pub(crate) objects: BTreeMap<String, Object>,
-    uploads: BTreeMap<String, (String, BTreeMap<u32, Vec<u8>>)>,
+    uploads: BTreeMap<String, Upload>,
     written: u64,
 }
 
@@ -80,6 +86,12 @@ impl Kept {
         let etag = format!("\"{:032x}\"", self.written);
         self.objects.insert(key.to_owned(), Object { bytes, etag: etag.clone(), modified: now() });
         etag
+    }
+
+    /// Makes everything so many seconds older.
+    pub(crate) fn age(&mut self, seconds: u64) {
+        self.objects.values_mut().for_each(|object| object.modified -= seconds);
+        self.uploads.values_mut().for_each(|upload| upload.begun -= seconds);
     }
 
     pub(crate) fn open_uploads(&self) -> usize {
@@ -161,6 +173,10 @@ impl MiniS3 {
         ]
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     pub(crate) fn stores(&self, more: &[(&str, &str)]) -> Stores {
         let more = more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         Stores::with_settings(self.environment().into_iter().map(|(name, value)| (name.to_owned(), value)).chain(more))
@@ -173,10 +189,6 @@ impl Drop for MiniS3 {
         // Wakes the one that accepts.
         drop(TcpStream::connect(("127.0.0.1", self.port)));
     }
-    pub(crate) fn port(&self) -> u16 {
-        self.port
-    }
-
 }
 
 struct Answer {
@@ -264,6 +276,10 @@ fn serve(state: &Arc<State>, stream: TcpStream) {
                 apply();
                 out.write_all(&Answer::error(status, code).bytes(head_only))
             }
+            Fault::Redirect(status, host, port) => {
+                let to = format!("http://{host}:{port}/{}/{}", MiniS3::BUCKET, asked.key);
+                out.write_all(&Answer::error(status, "Redirect").with("Location", to).bytes(head_only))
+            }
             Fault::ResetBefore => return reset(&out),
             Fault::ResetAfter => {
                 apply();
@@ -276,10 +292,6 @@ fn serve(state: &Arc<State>, stream: TcpStream) {
                     answer(&mut state.kept.lock().unwrap(), &asked);
                 });
                 return reset(&out);
-            Fault::Redirect(status, host, port) => {
-                let to = format!("http://{host}:{port}/{}/{}", MiniS3::BUCKET, asked.key);
-                out.write_all(&Answer::error(status, "Redirect").with("Location", to).bytes(head_only))
-            }
             }
             Fault::HalfBody => {
                 let bytes = apply().bytes(head_only);
@@ -343,7 +355,8 @@ fn read_request(input: &mut impl BufRead) -> Option<Asked> {
     input.read_exact(&mut body).ok()?;
     let (path, query) = target.split_once('?').unwrap_or((&target, ""));
     let query = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let pair = pair.replace('+', " ");
+        let (name, value) = pair.split_once('=').unwrap_or((&pair, ""));
         (decode(name), decode(value))
     });
     let path = decode(path.strip_prefix('/')?);
@@ -373,13 +386,13 @@ fn answer(kept: &mut Kept, asked: &Asked) -> Answer {
     match (asked.method.as_str(), upload) {
         ("PUT", Some(id)) => {
             let part = asked.query["partNumber"].parse().unwrap();
-            let Some((_, parts)) = kept.uploads.get_mut(id) else { return Answer::error(404, "NoSuchUpload") };
-            parts.insert(part, asked.body.clone());
+            let Some(upload) = kept.uploads.get_mut(id) else { return Answer::error(404, "NoSuchUpload") };
+            upload.parts.insert(part, asked.body.clone());
             Answer::new(200, "").with("ETag", format!("\"{part:032x}\""))
         }
         ("PUT", None) => put(kept, asked),
         ("POST", Some(id)) => match kept.uploads.remove(id) {
-            Some((key, parts)) => {
+            Some(Upload { key, parts, .. }) => {
                 let etag = kept.put(&key, parts.into_values().flatten().collect());
                 Answer::new(
                     200,
@@ -391,7 +404,8 @@ fn answer(kept: &mut Kept, asked: &Asked) -> Answer {
         ("POST", None) if asked.query.contains_key("uploads") => {
             kept.written += 1;
             let id = format!("upload-{}", kept.written);
-            kept.uploads.insert(id.clone(), (asked.key.clone(), BTreeMap::new()));
+            let upload = Upload { key: asked.key.clone(), parts: BTreeMap::new(), begun: now() };
+            kept.uploads.insert(id.clone(), upload);
             Answer::new(
                 200,
                 format!("<InitiateMultipartUploadResult><UploadId>{id}</UploadId></InitiateMultipartUploadResult>"),
@@ -407,13 +421,14 @@ fn answer(kept: &mut Kept, asked: &Asked) -> Answer {
             Answer::new(200, format!("<DeleteResult>{}</DeleteResult>", deleted.collect::<String>()))
         }
         ("DELETE", Some(id)) => {
-            kept.uploads.remove(id);
-            Answer::new(204, "")
+            let gone = kept.uploads.remove(id);
+            if gone.is_some() { Answer::new(204, "") } else { Answer::error(404, "NoSuchUpload") }
         }
         ("DELETE", None) => {
             kept.objects.remove(&asked.key);
             Answer::new(204, "")
         }
+        ("GET", _) if asked.query.contains_key("uploads") => list_uploads(kept, asked),
         ("GET", _) if asked.query.contains_key("list-type") => list(kept, asked),
         _ => get(kept, asked),
     }
@@ -512,6 +527,31 @@ fn list(kept: &Kept, asked: &Asked) -> Answer {
         200,
         format!(
             "<ListBucketResult><IsTruncated>{truncated}</IsTruncated><KeyCount>{count}</KeyCount>{next}{text}</ListBucketResult>"
+        ),
+    )
+}
+
+/// Two uploads a page, ordered by key and then by id, as S3 does with its thousand.
+fn list_uploads(kept: &Kept, asked: &Asked) -> Answer {
+    let text = |name: &str| asked.query.get(name).cloned().unwrap_or_default();
+    let (prefix, after) = (text("prefix"), (text("key-marker"), text("upload-id-marker")));
+    let open = kept.uploads.iter().map(|(id, upload)| ((upload.key.clone(), id.clone()), upload.begun));
+    let open = open.collect::<BTreeMap<_, _>>();
+    let mut listed = open.iter().filter(|(at, _)| at.0.starts_with(&prefix) && **at > after);
+    let page = listed.by_ref().take(2).collect::<Vec<_>>();
+    let uploads = page.iter().map(|((key, id), begun)| {
+        let key = key.replace('=', "%3D");
+        format!("<Upload><Key>{key}</Key><UploadId>{id}</UploadId><Initiated>{}</Initiated></Upload>", iso(**begun))
+    });
+    let uploads = uploads.collect::<String>();
+    let more = listed.next().is_some();
+    let next = page.last().filter(|_| more).map_or_else(String::new, |((key, id), _)| {
+        format!("<NextKeyMarker>{key}</NextKeyMarker><NextUploadIdMarker>{id}</NextUploadIdMarker>")
+    });
+    Answer::new(
+        200,
+        format!(
+            "<ListMultipartUploadsResult><EncodingType>url</EncodingType>{next}<IsTruncated>{more}</IsTruncated>{uploads}</ListMultipartUploadsResult>"
         ),
     )
 }

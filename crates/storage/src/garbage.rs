@@ -144,7 +144,7 @@ impl Versions {
         Ok(found)
     }
 
-    fn check(&self, retention: &Retention) -> Result<()> {
+    pub(crate) fn check(&self, retention: &Retention) -> Result<()> {
         let refused = |reason: String, cure: &str| {
             Err(Error::StoreSetting { reason, file: self.location().to_string(), cure: cure.to_owned(), source: None })
         };
@@ -158,7 +158,7 @@ impl Versions {
         Ok(())
     }
 
-    fn data_root(&self) -> &'static str {
+    pub(crate) fn data_root(&self) -> &'static str {
         match self.artifact {
             Artifact::SolutionVersion => "versions",
             Artifact::Segments => "data",
@@ -166,7 +166,7 @@ impl Versions {
     }
 
     /// The clock of the store, from an object that is written for that and removed.
-    async fn store_now(&self) -> Result<i64> {
+    pub(crate) async fn store_now(&self) -> Result<i64> {
         let name = format!("{OURS}/runs/{}/clock", random_id());
         self.folder.replace(&name, Bytes::from_static(b"{}")).await?;
         let modified = self.folder.modified(&name).await;
@@ -204,7 +204,7 @@ impl Versions {
 }
 
 /// The clock of this machine, in milliseconds.
-fn own_now() -> i64 {
+pub(crate) fn own_now() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
@@ -284,7 +284,7 @@ fn plan(
 }
 
 /// The run whose folder an object lies in; `None` for everything that is no run's.
-fn run_of(artifact: Artifact, name: &str) -> Option<&str> {
+pub(crate) fn run_of(artifact: Artifact, name: &str) -> Option<&str> {
     let data = match artifact {
         Artifact::SolutionVersion => "versions/",
         Artifact::Segments => "data/run=",

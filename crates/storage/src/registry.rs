@@ -12,6 +12,7 @@ use url::Url;
 
 use crate::roots::{Guarded, Roots};
 use crate::s3::{self, Settings};
+use crate::s3_uploads::Uploads;
 use crate::{Error, Location, Result};
 
 /// The object stores of a process: local disk, S3 and, for tests, memory. Clones share the same stores.
@@ -119,6 +120,20 @@ impl Stores {
             None => store,
         };
         Ok(Arc::clone(self.built().entry(key).or_insert(store)))
+    }
+
+    /// The open uploads of the bucket of a location; none where a store has none.
+    pub(crate) fn uploads(&self, location: &Location) -> Result<Option<Uploads>> {
+        if let Some(roots) = &self.0.roots {
+            roots.check(location)?;
+        }
+        let url = location.url();
+        match url.scheme() {
+            "s3" if self.0.network => {
+                s3::uploads(url.host_str().unwrap_or_default(), self.0.settings.as_ref()).map(Some)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// The total time that one operation may be retried.

@@ -10,6 +10,7 @@ use object_store::client::{ClientConfigKey, CredentialProvider};
 use object_store::{BackoffConfig, ObjectStore, RetryConfig};
 use url::{Host, Url};
 
+use crate::s3_uploads::Uploads;
 use crate::store_error::NoCredentials;
 use crate::whole_answers::WholeAnswers;
 use crate::{Error, Result};
@@ -24,7 +25,17 @@ const CREDENTIAL_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// The store of a bucket, by the settings that are given or by those of the environment.
 pub(crate) fn build(bucket: &str, settings: Option<&Settings>) -> Result<Arc<dyn ObjectStore>> {
-    let builder = match settings {
+    build_from(builder_of(settings), bucket, retry_timeout(settings)?)
+}
+
+/// The open uploads of a bucket, by the same settings.
+pub(crate) fn uploads(bucket: &str, settings: Option<&Settings>) -> Result<Uploads> {
+    let builder = prepared(builder_of(settings), bucket, retry_timeout(settings)?)?;
+    Uploads::new(bucket, builder).map_err(|e| setting(&format!("s3://{bucket}/"), e))
+}
+
+fn builder_of(settings: Option<&Settings>) -> AmazonS3Builder {
+    match settings {
         None => AmazonS3Builder::from_env(),
         Some(settings) => {
             let known =
@@ -34,8 +45,7 @@ pub(crate) fn build(bucket: &str, settings: Option<&Settings>) -> Result<Arc<dyn
                 .filter_map(known)
                 .fold(AmazonS3Builder::new(), |builder, (key, value)| builder.with_config(key, value))
         }
-    };
-    build_from(builder, bucket, retry_timeout(settings)?)
+    }
 }
 
 /// Settings by the names that they have in the environment.
@@ -73,6 +83,12 @@ fn parse_retry_timeout(text: &str) -> Result<Duration> {
 }
 
 fn build_from(builder: AmazonS3Builder, bucket: &str, retry_timeout: Duration) -> Result<Arc<dyn ObjectStore>> {
+    let store = prepared(builder, bucket, retry_timeout)?.build();
+    Ok(Arc::new(store.map_err(|e| setting(&format!("s3://{bucket}/"), e))?))
+}
+
+/// The builder with everything that we want of a store, and with what it refuses.
+fn prepared(builder: AmazonS3Builder, bucket: &str, retry_timeout: Duration) -> Result<AmazonS3Builder> {
     let file = format!("s3://{bucket}/");
     let retry = RetryConfig { backoff: BackoffConfig::default(), max_retries: 10, retry_timeout };
     let mut builder = builder.with_bucket_name(bucket).with_retry(retry).with_http_connector(WholeAnswers::default());
@@ -92,8 +108,7 @@ fn build_from(builder: AmazonS3Builder, bucket: &str, retry_timeout: Duration) -
         }
         _ => {}
     }
-    let store = builder.build().map_err(|e| setting(&file, e))?;
-    Ok(Arc::new(store))
+    Ok(builder)
 }
 
 fn half(reason: &str, file: String) -> Error {
