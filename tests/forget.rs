@@ -173,11 +173,143 @@ fn p38_no_byte_names_a_forgotten_user_and_the_others_keep_their_place() {
         "--solution",
         &lake.path("solution"),
     ]);
-    assert!(
-        refreshed.stdout.contains("3 are new, 0 are gone") || refreshed.stdout.contains("3 users are new, 0 are gone"),
-        "{}",
-        refreshed.stdout
+    // The interactions still hold them, and nobody is new.
+    assert!(refreshed.stdout.contains("0 are new, 0 are gone"), "{}", refreshed.stdout);
+    assert_eq!(lake.found(&named), BTreeSet::new());
+}
+
+#[test]
+fn p38_no_later_job_lets_a_forgotten_user_in() {
+    let lake = Lake::new();
+    let (solution, segments) = (lake.path("solution"), lake.path("segments"));
+    let best =
+        format!("SELECT DISTINCT user_id FROM item_affinity_output('{segments}') WHERE rank <= 2 ORDER BY 1 LIMIT 2");
+    let best = rows(&best);
+    let named = [best[0][0].as_str(), best[1][0].as_str()];
+    let names = lake.names(&named);
+    let interactions = data("interactions.parquet");
+
+    // The output alone: the version still has them, and its segments do not, whoever else is asked for.
+    succeed(["forget", "--users", &names, "--output", &segments]);
+    assert!(!lake.found(&named).is_empty(), "the solution has them");
+    let in_output = |rank: &str| {
+        let query = format!("SELECT item_id, user_id FROM item_affinity_output('{segments}') WHERE rank <= {rank}");
+        rows(&query).into_iter().map(|row| row[1].clone()).collect::<Vec<_>>()
+    };
+    let everybody = lake.path("users.parquet");
+    let all_users = format!(
+        "CREATE EXTERNAL TABLE u STORED AS PARQUET LOCATION '{}'; SELECT user_id FROM u",
+        data("users.parquet")
     );
+    succeed(["sql", "--format", "parquet", "--output", &everybody, "-c", &all_users]);
+    for more in [&["--reasons", "2"][..], &["--num-results", "7"], &["--users", &everybody]] {
+        let job =
+            ["segment", "--solution", &solution, "--item", "COFFEE-01", "--item", "MUSIC-05", "--output", &segments];
+        let ended = succeed(job.into_iter().chain(more.iter().copied()));
+        assert!(ended.stderr.contains("2 forgotten users are left out"), "{ended:?}");
+        let found = in_output("1000000");
+        assert!(!found.is_empty() && !found.iter().any(|user| named.contains(&user.as_str())));
+    }
+    // The place of who is left out is taken by the next best, so that segments are as long as asked for.
+    assert_eq!(in_output("7").len(), 14);
+
+    // The solution: neither a training nor a refresh of the same interactions has them again.
+    succeed([
+        "forget",
+        "--users",
+        &names,
+        "--solution",
+        &solution,
+        "--output",
+        &segments,
+        "--output",
+        &lake.path("lines"),
+    ]);
+    assert_eq!(lake.found(&named), BTreeSet::new());
+    let train = ["train", "--hidden-dimension", "32", "--interactions", &interactions, "--solution", &solution];
+    let trained = succeed(train);
+    assert!(trained.stderr.contains("interactions of forgotten users are left out"), "{trained:?}");
+    succeed(["refresh", "--force", "--interactions", &interactions, "--solution", &solution]);
+    lake.segment("segments", &["--force"]);
+    lake.segment("lines", &["--format", "json-lines", "--force"]);
+    assert_eq!(lake.found(&named), BTreeSet::new());
+    // As if they had never been in the interactions.
+    let without = lake.path("without.parquet");
+    let query = format!(
+        "CREATE EXTERNAL TABLE i STORED AS PARQUET LOCATION '{interactions}'; SELECT * FROM i WHERE user_id NOT IN ('{}', '{}')",
+        named[0], named[1]
+    );
+    succeed(["sql", "--format", "parquet", "--output", &without, "-c", &query]);
+    let other = lake.path("other");
+    succeed(["train", "--quiet", "--hidden-dimension", "32", "--interactions", &without, "--solution", &other]);
+    let scores = |solution: &str| {
+        rows(&format!(
+            "SET item_affinity.solution_version = '{solution}';
+             SELECT item_id, rank, user_id, score FROM item_affinity_segments(['COFFEE-01', 'MUSIC-05'], 100)"
+        ))
+    };
+    succeed(train.into_iter().chain(["--force"]));
+    assert_eq!(scores(&solution), scores(&other));
+}
+
+#[test]
+fn p38_who_stands_on_the_list_is_passed_over_before_anything_else_is_done() {
+    // As after a kill right behind the list: nothing was written anew yet.
+    let lake = Lake::new();
+    let (solution, segments) = (lake.path("solution"), lake.path("segments"));
+    let named = rows(&format!("SELECT user_id FROM item_affinity_output('{segments}') LIMIT 1"));
+    let named = named[0][0].as_str();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let forgotten = runtime.block_on(async {
+        let location = item_affinity_storage::Location::parse(&solution).unwrap();
+        let stores = item_affinity_storage::Stores::from_env();
+        let artifact = item_affinity_storage::Artifact::SolutionVersion;
+        item_affinity_storage::Versions::new(&stores, location, artifact).unwrap().forget([named]).await.unwrap()
+    });
+    assert_eq!(forgotten, 1);
+    // The output is another place, whose jobs ask the solution as well.
+    lake.segment("segments", &[]);
+    let rows = rows(&format!("SELECT user_id FROM item_affinity_output('{segments}')"));
+    assert!(!rows.is_empty() && !rows.iter().any(|row| row[0] == named));
+    let names = lake.names(&[named]);
+    assert_eq!(lake.forget(&names).code, 0);
+    assert_eq!(lake.found(&[named]), BTreeSet::new());
+}
+
+#[test]
+fn p38_a_training_at_the_same_time_brings_nobody_back() {
+    let lake = Lake::new();
+    let (solution, interactions) = (lake.path("solution"), data("interactions.parquet"));
+    let users = rows(&format!("SELECT DISTINCT user_id FROM item_affinity_output('{}')", lake.path("segments")));
+    for (round, user) in users.iter().take(6).enumerate() {
+        let user = user[0].as_str();
+        let names = lake.names(&[user]);
+        let mut train = item_affinity();
+        train.args(["train", "--quiet", "--hidden-dimension", "32", "--force", "--interactions", &interactions]);
+        let mut train = train.args(["--solution", &solution]).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(40 * round as u64));
+        let ended = lake.forget(&names);
+        assert_eq!(ended.code, 0, "{ended:?}");
+        assert!(train.wait().unwrap().success());
+        assert_eq!(lake.found(&[user]), BTreeSet::new(), "round {round}");
+    }
+}
+
+#[test]
+fn segments_in_a_delta_table_are_refused_before_anything_is_written() {
+    let lake = Lake::new();
+    let (solution, segments) = (lake.path("solution"), lake.path("segments"));
+    let named = rows(&format!("SELECT user_id FROM item_affinity_output('{segments}') LIMIT 1"));
+    let log = Path::new(&segments).join("_delta_log");
+    std::fs::create_dir(&log).unwrap();
+    std::fs::write(log.join("00000000000000000000.json"), "{}\n").unwrap();
+    let before = files_below(lake.0.path());
+    let names = lake.names(&[&named[0][0]]);
+    let ended = cli(["forget", "--users", &names, "--solution", &solution, "--output", &segments]);
+    assert_eq!(ended.code, 3, "{ended:?}");
+    assert!(ended.stderr.contains("rows of a Delta table") && ended.stderr.contains("VACUUM"), "{ended:?}");
+    let after = files_below(lake.0.path());
+    assert_eq!(after.len(), before.len() + 1, "the file of names alone is new");
 }
 
 #[test]

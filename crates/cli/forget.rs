@@ -48,7 +48,9 @@ pub(crate) async fn run(global: &Global, args: ForgetArgs) -> Result<ExitCode, F
     for report in &reports {
         say(&receipt(report))?;
     }
-    say("training and refresh bring them back as long as the interactions hold them: take them out there as well")?;
+    say(
+        "no later job at these locations lets them in; the interactions still hold them: take them out there, for all others",
+    )?;
     if reports.iter().any(|report| report.location.starts_with("s3://")) {
         say(
             "a bucket with versioning keeps what was removed until its lifecycle rule ends it (NoncurrentVersionExpiration)",

@@ -1,5 +1,7 @@
 //! Interactions from files.
 
+use std::sync::Arc;
+
 use item_affinity_model::Interactions;
 use item_affinity_storage::{InputFile, Stores};
 use tokio::task::spawn_blocking;
@@ -72,7 +74,7 @@ pub async fn read_interactions(
     }
     let event_types = EventTypes::merge(event_types);
     let kept = rows.iter().map(|part| part.time.len() as u64).sum();
-    let counts = sum.tally.counts(kept, &labels);
+    let mut counts = sum.tally.counts(kept, &labels);
     counts.check(source.limits())?;
     // Files that do not tell their rows before they are read.
     refuse_rows(Dataset::Interactions, [Some(kept)].into_iter(), labels.first().map_or("", String::as_str))?;
@@ -95,6 +97,15 @@ pub async fn read_interactions(
 
     let by_value = source.value_as_weight;
     let merged = spawn_blocking(move || Merged::of(rows)).await.map_err(Error::Task)??;
+    let forgotten = Arc::clone(&source.forgotten);
+    let (merged, gone) = spawn_blocking(move || merged.without(&forgotten)).await.map_err(Error::Task)??;
+    (counts.kept, counts.forgotten) = (kept - gone, gone);
+    if merged.time.is_empty() {
+        return Err(Error::NoInteractions {
+            what: format!("all {gone} interactions are of users who were forgotten"),
+            cure: "train elsewhere, or on interactions of other users".into(),
+        });
+    }
     let merged = check_weights(merged, by_value, &mut warnings)?;
     let interactions = spawn_blocking(move || merged.into_interactions()).await.map_err(Error::Task)??;
     let columns = Completeness::with_nulls(completeness, &sum.nulls, counts.rows);

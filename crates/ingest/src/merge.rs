@@ -4,6 +4,7 @@
 //! become positions in the sorted ids, and nothing of the order of reading is left.
 
 use item_affinity_model::{Interactions, Vocabulary, VocabularyBuilder};
+use item_affinity_storage::Tombstones;
 
 use crate::error::Result;
 use crate::ids::Ids;
@@ -59,11 +60,49 @@ impl Merged {
         Ok(Self { users, items, user, item, time, weight })
     }
 
+    /// The rows of those who were not forgotten, and how many rows went. Nobody and nothing stays without a row.
+    pub(crate) fn without(self, forgotten: &Tombstones) -> Result<(Self, u64)> {
+        if forgotten.is_empty() {
+            return Ok((self, 0));
+        }
+        let goes: Vec<bool> = self.users.iter().map(|id| forgotten.contains(id)).collect();
+        let Self { users, items, user, item, time, weight } = self;
+        let stays: Vec<bool> = user.iter().map(|user| !goes[*user as usize]).collect();
+        let gone = stays.iter().filter(|stays| !**stays).count() as u64;
+        if gone == 0 {
+            return Ok((Self { users, items, user, item, time, weight }, 0));
+        }
+        let (users, user) = renumbered(&users, kept(user, &stays))?;
+        let (items, item) = renumbered(&items, kept(item, &stays))?;
+        Ok((Self { users, items, user, item, time: kept(time, &stays), weight: kept(weight, &stays) }, gone))
+    }
+
     /// The event log, sorted: the order in which rows arrived does not show.
     pub(crate) fn into_interactions(self) -> Result<Interactions> {
         let Self { users, items, user, item, time, weight } = self;
         Ok(Interactions::new(users, items, user, item, time, weight)?)
     }
+}
+
+fn kept<T>(mut column: Vec<T>, stays: &[bool]) -> Vec<T> {
+    let mut rows = stays.iter();
+    column.retain(|_| rows.next().copied().unwrap_or_default());
+    column
+}
+
+/// The ids that occur in a column, and the column in their numbers.
+fn renumbered(ids: &Vocabulary, mut column: Vec<u32>) -> Result<(Vocabulary, Vec<u32>)> {
+    let mut number = vec![None; ids.len()];
+    column.iter().for_each(|id| number[*id as usize] = Some(0));
+    for (next, number) in (0_u32..).zip(number.iter_mut().flatten()) {
+        *number = next;
+    }
+    let used = ids.iter().zip(&number).filter(|(_, number)| number.is_some()).map(|(id, _)| id);
+    let used = Vocabulary::from_sorted(used)?;
+    for id in &mut column {
+        *id = number[*id as usize].unwrap_or_default();
+    }
+    Ok((used, column))
 }
 
 /// One sorted vocabulary of the ids that occur in some row, and the rows in its numbers.

@@ -38,6 +38,7 @@ impl DataReport {
             (rows.filtered_by_event_type, "by event type"),
             (rows.filtered_by_event_value, "by event value"),
             (rows.rejected_rows(), "rejected"),
+            (rows.forgotten, "of forgotten users"),
         ] {
             if count > 0 {
                 left_out.push(format!("{} {why}", thousands(count)));

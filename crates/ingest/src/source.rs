@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use item_affinity_storage::Location;
+use item_affinity_storage::{Location, Tombstones};
 
 use crate::columns::ColumnMapping;
 use crate::dataset_schema::DatasetSchema;
@@ -48,6 +48,8 @@ pub struct InteractionsSource {
     pub max_bad_structure_share: f64,
     /// Bytes that reading and sorting may take; no limit unless given.
     pub memory_limit: Option<u64>,
+    /// Users who were forgotten: their rows are left out.
+    pub forgotten: Arc<Tombstones>,
     /// Readers that work side by side; the number of processors when not given. The result does not depend on it.
     pub threads: Option<usize>,
 }
@@ -67,6 +69,7 @@ impl InteractionsSource {
             max_bad_row_share: 0.01,
             max_bad_structure_share: 0.0,
             memory_limit: None,
+            forgotten: Arc::default(),
             threads: None,
         }
     }

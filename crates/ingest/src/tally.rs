@@ -159,6 +159,7 @@ impl Tally {
             kept,
             filtered_by_event_type: self.filtered_by_event_type,
             filtered_by_event_value: self.filtered_by_event_value,
+            forgotten: 0,
             rejected: rejected.collect(),
         }
     }
@@ -188,8 +189,16 @@ pub struct RowCounts {
     pub filtered_by_event_type: u64,
     /// Sound rows whose event value is below the threshold or null.
     pub filtered_by_event_value: u64,
+    /// Sound rows of users who were forgotten.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub forgotten: u64,
     /// Rows that break a rule, by reason; a row with several faults counts once, ids first, then time, then value.
     pub rejected: BTreeMap<&'static str, Rejected>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands over references")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
 }
 
 impl RowCounts {

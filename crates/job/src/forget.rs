@@ -14,12 +14,13 @@ use crate::forget_segments::CommittedSegments;
 
 /// Takes users out of a solution and of outputs of segment jobs.
 ///
-/// Where the newest version holds one of them, the next version is committed without them; then every version up to the
-/// last one that holds any is removed, with what runs without a commit left. It may be killed at any moment and run again;
-/// where nobody is left of them it does nothing. While it runs, no other job runs at the same location.
+/// First they are put on the list of the forgotten of the location, as salted hashes: from then on every training, refresh
+/// and segment job there passes over them, whatever its data hold. Where the newest version holds one of them, the next
+/// version is committed without them; then every version up to the last one that holds any is removed, with what runs
+/// without a commit left. It may be killed at any moment and run again; where nobody is left of them it does nothing. While
+/// it runs, no other job runs at the same location.
 ///
-/// What others learnt from these users stays in the factors until the next training, and a training or a refresh whose
-/// interactions still hold them brings them back.
+/// What others learnt from these users stays in the factors until the next training.
 #[must_use = "a job does nothing until it is run"]
 pub struct ForgetJob {
     users: BTreeSet<String>,
@@ -125,13 +126,20 @@ impl ForgetJob {
             return Err(Error::Missing("name --solution, --output, or both"));
         }
         places.sort_by_key(|(_, artifact)| *artifact == Artifact::Segments);
+        let places = places
+            .into_iter()
+            .map(|(location, artifact)| Place::new(&self, location, artifact))
+            .collect::<Result<Vec<_>>>()?;
+        for place in &places {
+            place.check().await?;
+        }
         let mut reports = Vec::new();
-        for (location, artifact) in places {
+        for place in &places {
             if self.cancellation.is_cancelled() {
                 return Err(Error::Cancelled);
             }
             self.observer.stage(Stage::new("forgetting", "versions", None));
-            reports.push(Place::new(&self, location, artifact)?.forget().await?);
+            reports.push(place.forget().await?);
         }
         Ok(reports)
     }
@@ -156,9 +164,24 @@ impl<'a> Place<'a> {
         Ok(self.versions.begin_alone(self.job.lock_timeout, &|text| self.job.observer.note(text)).await?)
     }
 
-    async fn forget(&self) -> Result<ForgetReport> {
-        // Nothing is made at a location that holds no version.
+    /// Refuses, before anything is written anywhere, a location that holds no version, and one of which somebody else keeps
+    /// the older versions.
+    async fn check(&self) -> Result<()> {
+        if self.artifact == Artifact::Segments && self.versions.has_delta_log().await? {
+            return Err(item_affinity_storage::Error::StoreSetting {
+                reason: "the segments are rows of a Delta table, in whose log and files they stay".to_owned(),
+                file: self.versions.location().to_string(),
+                cure: "DELETE the users from the table and VACUUM it with your Delta writer, and forget them in the solution"
+                    .to_owned(),
+                source: None,
+            }
+            .into());
+        }
         self.versions.resolve(None).await?;
+        Ok(())
+    }
+
+    async fn forget(&self) -> Result<ForgetReport> {
         let run = self.begin().await?;
         let newest = self.versions.resolve(None).await?;
         let mut report = ForgetReport {
@@ -209,13 +232,12 @@ impl<'a> Place<'a> {
                 body
             }));
         }
-        let segments = self.segments(newest);
-        if !segments.hold_any(users).await? {
-            return Ok(None);
-        }
-        let (body, rows) = segments.without(users, run).await?;
-        report.rows = rows;
-        Ok(Some(body))
+        run.forget(users.iter().map(String::as_str)).await?;
+        let without = self.segments(newest).without(users, run).await?;
+        Ok(without.map(|(body, rows)| {
+            report.rows = rows;
+            body
+        }))
     }
 
     fn reference(&self, version: u64) -> SolutionRef {

@@ -74,11 +74,7 @@ impl CommittedSegments<'_> {
         for entry in &self.commit.files {
             let found = match self.data_name(entry) {
                 Some(SEGMENTS) => !self.gone(entry, users).await?.ranks.is_empty(),
-                Some(name) if name.ends_with(".out") => {
-                    let bytes = self.versions.read_file(entry).await?;
-                    let lines = lines(entry, &bytes)?;
-                    lines.iter().any(|line| line.users.iter().any(|user| users.contains(user)))
-                }
+                Some(name) if is_text(name) => name_any(&lines(entry, &self.versions.read_file(entry).await?)?, users),
                 _ => false,
             };
             if found {
@@ -109,8 +105,22 @@ impl CommittedSegments<'_> {
         Ok(gone)
     }
 
-    /// Writes the segments without these users into a run: the body of its commit, and the rows that went.
-    pub(crate) async fn without(&self, users: &BTreeSet<String>, run: &Run) -> Result<(CommitBody, u64)> {
+    /// Writes the segments without these users into a run: the body of its commit, and the rows that went. None, before
+    /// anything is written, when nobody of them is in any segment.
+    pub(crate) async fn without(&self, users: &BTreeSet<String>, run: &Run) -> Result<Option<(CommitBody, u64)>> {
+        let segments = self.commit.files.iter().find(|entry| self.data_name(entry) == Some(SEGMENTS));
+        let gone = match segments {
+            Some(entry) => Some((entry, self.gone(entry, users).await?)),
+            None => None,
+        };
+        let mut texts = BTreeMap::new();
+        for entry in self.commit.files.iter().filter(|entry| self.data_name(entry).is_some_and(is_text)) {
+            texts.insert(entry.path.as_str(), lines(entry, &self.versions.read_file(entry).await?)?);
+        }
+        let in_table = gone.as_ref().is_some_and(|(_, gone)| !gone.ranks.is_empty());
+        if !in_table && !texts.values().any(|lines| name_any(lines, users)) {
+            return Ok(None);
+        }
         let body = &self.commit.body;
         let facts = Facts {
             solution_version: body.solution_version.as_ref().map_or(0, |pin| pin.version),
@@ -118,9 +128,7 @@ impl CommittedSegments<'_> {
         };
         let (mut rows, mut reasons) = (body.counts.get("rows").copied().unwrap_or_default(), None);
         let before = rows;
-        let segments = self.commit.files.iter().find(|entry| self.data_name(entry) == Some(SEGMENTS));
-        if let Some(entry) = segments {
-            let gone = self.gone(entry, users).await?;
+        if let Some((entry, gone)) = gone {
             rows = self.cut(entry, &gone, &SEGMENT_SCHEMA, ParquetOutput::segments(run, facts).await?).await?;
             if let Some(entry) = self.commit.files.iter().find(|entry| self.data_name(entry) == Some(REASONS)) {
                 reasons =
@@ -130,9 +138,9 @@ impl CommittedSegments<'_> {
         for entry in &self.commit.files {
             match self.data_name(entry) {
                 Some(SEGMENTS | REASONS) => {}
-                Some(name) if name.ends_with(".out") => {
-                    let bytes = self.versions.read_file(entry).await?;
-                    let (text, removed) = without_users(&lines(entry, &bytes)?, users, self.least_users())?;
+                Some(name) if is_text(name) => {
+                    let lines = texts.remove(entry.path.as_str()).unwrap_or_default();
+                    let (text, removed) = without_users(&lines, users, self.least_users())?;
                     rows -= removed.min(rows);
                     run.put(name, text.into(), entry.rows).await?;
                 }
@@ -148,7 +156,7 @@ impl CommittedSegments<'_> {
         let removed = before - rows;
         let counts = [("rows", Some(rows)), ("reasons", reasons), ("forgotten_rows", Some(removed))];
         body.counts.extend(counts.into_iter().filter_map(|(name, count)| Some((name.to_owned(), count?))));
-        Ok((body, removed))
+        Ok(Some((body, removed)))
     }
 
     /// Copies the rows of a file that stay, and returns their number.
@@ -188,6 +196,15 @@ fn keys(batch: &RecordBatch) -> (&StringArray, &Int32Array, &StringArray) {
 fn other(entry: &FileEntry, what: &str) -> Error {
     let reason = format!("ERR_COMMIT_INCOMPLETE: {what}; file={}; run the segment job again", entry.path);
     datafusion::error::DataFusionError::Plan(reason).into()
+}
+
+/// Whether a file is Amazon Personalize's output.
+fn is_text(name: &str) -> bool {
+    name.ends_with(".out")
+}
+
+fn name_any(lines: &[Line], users: &BTreeSet<String>) -> bool {
+    lines.iter().any(|line| line.users.iter().any(|user| users.contains(user)))
 }
 
 /// One line of Amazon Personalize's output.

@@ -35,6 +35,7 @@ mod filter_values;
 mod foreign_solution;
 mod forget;
 mod forget_segments;
+mod forgotten_users;
 mod item_errors;
 mod job_users;
 mod json_lines;

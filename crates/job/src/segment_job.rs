@@ -322,7 +322,7 @@ impl BatchSegmentJob {
         }
         let begun = Instant::now();
         // Cancelled at any await: a store that does not answer an upload would else hold the job.
-        match self.or_cancelled(self.write(&version, users.as_ref(), &run)).await {
+        match self.or_cancelled(self.write(&version, users.as_ref(), &versions, &run)).await {
             Ok((body, mut report)) => {
                 run.note_seconds("rank and write", begun.elapsed().as_secs_f64());
                 let commit = run.commit(CommitBody { job_key, ..body }).await?;

@@ -10,12 +10,13 @@ use datafusion::physical_plan::execute_stream;
 use futures::StreamExt;
 use item_affinity_datafusion::{CandidateCounts, SEGMENT_SCHEMA, SegmentsRequest, segments_dataframe, session};
 use item_affinity_solution::{SolutionVersion, Stage};
-use item_affinity_storage::{CommitBody, Run, SolutionPin};
+use item_affinity_storage::{CommitBody, Run, SolutionPin, Versions};
 
 use crate::delta_mode::{FIRST_ITEM, LAST_ITEM};
 use crate::error::{Error, Result};
 use crate::explained_rows::ExplainedRows;
 use crate::filter_expression::{FilterExpression, MOST_FIELDS};
+use crate::forgotten_users::without_forgotten;
 use crate::item_errors::{self, ItemErrorRecord};
 use crate::job_users::{JobUsers, UsersCondition};
 use crate::segment_floor::SegmentFloor;
@@ -46,12 +47,16 @@ impl BatchSegmentJob {
         &self,
         version: &Arc<SolutionVersion>,
         users: Option<&JobUsers>,
+        versions: &Versions,
         run: &Run,
     ) -> Result<(CommitBody, SegmentReport)> {
         let ctx = match &self.session {
             Some(session) => session.clone(),
             None => session(&self.stores, self.settings)?,
         };
+        // Read after the run has begun, as for a training.
+        let forgotten = self.forgotten(versions, version).await?;
+        let mut left_out = 0;
         let requests = Requests::of(&self.items, self.filter.as_ref(), &version.items.ids);
         if requests.groups.len() > 1 && !matches!(self.format, OutputFormat::JsonLines { .. }) {
             return Err(Error::Missing(
@@ -78,16 +83,19 @@ impl BatchSegmentJob {
                 (None, Some(predicate)) => UsersCondition::Sql(predicate),
                 (None, None) => UsersCondition::Everybody,
             };
+            let candidates_of = match users {
+                Some(users) => Some(users.query(&ctx, &self.stores, condition).await?),
+                None => None,
+            };
+            let (allowed, gone) = without_forgotten(&ctx, &self.stores, version, candidates_of, &forgotten).await?;
+            left_out = left_out.max(gone);
             let request = SegmentsRequest {
                 items: group.items.clone(),
                 num_results: self.num_results,
                 seen: self.seen,
                 min_score: self.min_score,
                 reasons: self.reasons,
-                users: match users {
-                    Some(users) => Some(users.query(&ctx, &self.stores, condition).await?),
-                    None => None,
-                },
+                users: allowed,
             };
             let planned = segments_dataframe(&ctx, &self.stores, version, &request)?;
             if number == 0 {
@@ -98,7 +106,7 @@ impl BatchSegmentJob {
             outputs.segments.begin(number)?;
             self.write_rows(number, execute_stream(Arc::clone(&plan), context)?, &mut outputs, &mut written).await?;
             // Groups overlap in users, so their counts do not add up to anything.
-            candidates = if requests.groups.len() == 1 { CandidateCounts::of(&plan) } else { None };
+            candidates = if requests.groups.len() == 1 && users.is_some() { CandidateCounts::of(&plan) } else { None };
         }
         let Outputs { segments, explained } = outputs;
         if let Some(explained) = explained {
@@ -112,6 +120,9 @@ impl BatchSegmentJob {
                 users.unknown, users.asked
             )
         }));
+        if left_out > 0 {
+            self.observer.note(&format!("{left_out} forgotten users are left out"));
+        }
         if let Some(users) = users {
             users.unchanged(&self.stores).await?;
         }
@@ -152,6 +163,7 @@ impl BatchSegmentJob {
             ("rows", report.rows),
             ("users", version.model.users),
         ];
+        counts.extend((left_out > 0).then_some(("forgotten", left_out)));
         counts.extend(self.reasons.map(|_| ("reasons", report.reasons)));
         counts.extend(report.users_asked.map(|users| ("users_asked", users)));
         counts.extend(report.users_unknown.map(|users| ("users_unknown", users)));

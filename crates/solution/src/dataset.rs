@@ -8,7 +8,7 @@ use item_affinity_ingest::{
     read_metadata_from,
 };
 use item_affinity_model::{AttributeColumn, Attributes, ItemAffinity, SideInformation, Vocabulary};
-use item_affinity_storage::{FileKind, InputFile, Location, Stores, list_files};
+use item_affinity_storage::{FileKind, InputFile, Location, Stores, Tombstones, list_files};
 
 use crate::compute::blocking;
 use crate::error::{Error, Result};
@@ -108,7 +108,7 @@ impl Data {
 /// # Errors
 /// [`Error::Ingest`] for data that cannot be used, [`Error::Storage`] when it cannot be read.
 pub async fn data_report(stores: &Stores, dataset: &Dataset, observer: &dyn Observer) -> Result<DataReport> {
-    Ok(dataset.read(stores, None, ReadLimits::default(), observer).await?.report)
+    Ok(dataset.read(stores, None, ReadLimits::default(), Tombstones::default(), observer).await?.report)
 }
 
 impl Dataset {
@@ -142,19 +142,23 @@ impl Dataset {
         })
     }
 
-    /// Reads everything and makes the report; attributes of users become these features, or those that suit them best.
+    /// Reads everything but the rows of the forgotten, and makes the report; attributes of users become these features, or
+    /// those that suit them best.
     pub(crate) async fn read(
         &self,
         stores: &Stores,
         user_features: Option<&[AttributeColumn]>,
         limits: ReadLimits,
+        forgotten: Tombstones,
         observer: &dyn Observer,
     ) -> Result<Data> {
         observer.stage(Stage::new("reading interactions", "rows", None));
         let progress = |progress: ReadProgress| {
             observer.advance(progress.rows, Some(progress.total_rows).filter(|total| *total > 0));
         };
-        let ingested = read_interactions(stores, &self.source(limits)?, &progress).await?;
+        let mut source = self.source(limits)?;
+        source.forgotten = Arc::new(forgotten);
+        let ingested = read_interactions(stores, &source, &progress).await?;
         let [of_items, of_users] = self.selections(stores).await?;
         let items = self.metadata(stores, MetadataOf::Items, &self.items, of_items.as_ref()).await?;
         let users = self.metadata(stores, MetadataOf::Users, &self.users, of_users.as_ref()).await?;

@@ -6,7 +6,7 @@ use item_affinity_ingest::{DataReport, Ingested};
 use item_affinity_model::{
     ItemAffinity, Iteration, PersonalizeEvaluation, TimeEvaluation, TimeProtocol, evaluate_personalize, evaluate_time,
 };
-use item_affinity_storage::Stores;
+use item_affinity_storage::{Stores, Tombstones};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -152,7 +152,7 @@ impl EvaluationJob {
         self.recipe.validate()?;
         let stores = self.stores.unwrap_or_else(Stores::from_env);
         let limits = ReadLimits { threads: self.threads, memory: None };
-        let reading = self.dataset.read(&stores, None, limits, self.observer.as_ref());
+        let reading = self.dataset.read(&stores, None, limits, Tombstones::default(), self.observer.as_ref());
         let read = self.cancellation.run_until_cancelled(reading).await;
         let data = read.ok_or(Error::Cancelled)??;
         data.accept(self.allow_small_data, self.observer.as_ref())?;

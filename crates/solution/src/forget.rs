@@ -37,7 +37,7 @@ pub async fn knows_any(stores: &Stores, reference: &SolutionRef, users: &BTreeSe
     Ok(users.iter().any(|id| ids.index_of(id).is_some()))
 }
 
-/// Writes a version without these users into a run, and gives the body of its commit; none when it knows none of them.
+/// Puts these users on the list of the forgotten of the location, writes a version without them into a run, and gives the body of its commit; none when it knows none of them.
 ///
 /// Item states are copied: what the others' factors, the items' and the coefficients learnt from these users stays in
 /// them until the next training, which the model card says. The caller commits right after the version.
@@ -57,11 +57,13 @@ pub async fn forget_users(
     let states = version.user_states(stores).await?;
     let kept: Vec<u32> =
         (0u32..).zip(states.ids.iter()).filter(|(_, id)| !users.contains(*id)).map(|(n, _)| n).collect();
-    if kept.len() == states.ids.len() {
-        return Ok(None);
-    }
     if kept.is_empty() {
         return Err(Error::NobodyLeft { solution: reference.to_string() });
+    }
+    // Before anything else: whoever reads the interactions from now on passes over them.
+    run.forget(users.iter().map(String::as_str)).await?;
+    if kept.len() == states.ids.len() {
+        return Ok(None);
     }
     let items = (0u32..).take(version.items.ids.len()).collect::<Vec<_>>();
     let history = version.item_history(stores, &items).await?;

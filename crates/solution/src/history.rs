@@ -148,6 +148,7 @@ pub(crate) fn commit_body(
         ("pairs".to_owned(), card.pairs),
         ("rows".to_owned(), rows.rows),
     ]);
+    counts.extend((rows.forgotten > 0).then(|| ("forgotten_rows".to_owned(), rows.forgotten)));
     counts.extend(rows.rejected.iter().map(|(reason, rejected)| (format!("rejected_{reason}"), rejected.count)));
     counts.extend(changes.iter().flat_map(|changes| changes.counts()));
     let inputs = [&pinned.interactions, &pinned.items, &pinned.users];

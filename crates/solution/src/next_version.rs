@@ -182,7 +182,7 @@ impl Job {
         after: Option<u64>,
         compute: impl FnOnce(Data, &Watch<'_>) -> Result<Computed> + Send + 'static,
     ) -> Result<Outcome> {
-        match self.make_into(&run, &place.stores, pinned, key, compute).await {
+        match self.make_into(&run, place, pinned, key, compute).await {
             Ok(done) => self.commit(run, place, after, done).await,
             Err(error) => {
                 run.abandon().await;
@@ -194,7 +194,7 @@ impl Job {
     async fn make_into(
         &self,
         run: &Run,
-        stores: &Stores,
+        place: &Place,
         pinned: Pinned,
         key: KeyOf<'_>,
         compute: impl FnOnce(Data, &Watch<'_>) -> Result<Computed> + Send + 'static,
@@ -205,9 +205,15 @@ impl Job {
         let _stop_on_drop = stop.clone().drop_guard();
 
         let clock = Instant::now();
+        // Read after the run has begun: whoever forgets somebody here does so before, or waits and makes the next version.
+        let forgotten = self.or_cancelled(async { Ok(place.versions.tombstones().await?) }).await?;
         let limits = ReadLimits { threads: self.threads, memory: self.memory_limit };
-        let reading = self.dataset.read(stores, self.user_features.as_deref(), limits, self.observer.as_ref());
+        let (features, observer) = (self.user_features.as_deref(), self.observer.as_ref());
+        let reading = self.dataset.read(&place.stores, features, limits, forgotten, observer);
         let data = self.or_cancelled(reading).await?;
+        if data.ingested.counts.forgotten > 0 {
+            observer.note(&format!("{} interactions of forgotten users are left out", data.ingested.counts.forgotten));
+        }
         data.accept(self.allow_small_data, self.observer.as_ref())?;
         let report = data.report.clone();
         let Ingested { inputs, counts, .. } = &data.ingested;

@@ -109,6 +109,14 @@ impl Versions {
         self.collect_beside(Some(run), &retention, true).await
     }
 
+    /// Whether a Delta table lies here, whose log says which of the files are read.
+    ///
+    /// # Errors
+    /// What the store answered.
+    pub async fn has_delta_log(&self) -> Result<bool> {
+        self.folder.has_delta_log().await
+    }
+
     async fn collect_beside(&self, run: Option<&Run>, retention: &Retention, delete: bool) -> Result<Collection> {
         let keeps_all = run.is_none() && retention.keep_versions.is_none() && retention.keep_for.is_none();
         if !keeps_all && self.folder.has_delta_log().await? {

@@ -32,6 +32,7 @@
 //! _item_affinity/runs/<run_id>/intent.json           written first, the lease of the run
 //! _item_affinity/runs/<run_id>/metrics.json          how long it took and what it used
 //! _item_affinity/latest.json                         a hint that nobody trusts
+//! _item_affinity/forgotten/00000000000000000001.json who was forgotten, as salted hashes
 //! versions/<run_id>/…  or  data/run=<run_id>/…       files of a version, complete before its commit
 //! ```
 //!
@@ -96,6 +97,7 @@ mod s3_uploads;
 mod schema_tree;
 mod store_error;
 mod thrift;
+mod tombstones;
 mod uploads;
 mod verify;
 mod who;
@@ -126,6 +128,7 @@ pub use registry::Stores;
 pub use roots::Roots;
 pub use run::Run;
 pub use store_error::from_object_store;
+pub use tombstones::Tombstones;
 pub use uploads::{OpenUpload, UploadCollection};
 pub use verify::Verified;
 pub use who::Security;

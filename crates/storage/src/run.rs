@@ -196,6 +196,15 @@ impl Run {
         self.seconds.lock().unwrap_or_else(PoisonError::into_inner).insert(phase, seconds);
     }
 
+    /// Puts users on the list of the forgotten of the location, whatever becomes of this run; see
+    /// [`Versions::forget`].
+    ///
+    /// # Errors
+    /// What the store answered.
+    pub async fn forget<'a>(&self, user_ids: impl IntoIterator<Item = &'a str>) -> Result<u64> {
+        self.versions.forget(user_ids).await
+    }
+
     fn artifact(&self) -> Artifact {
         self.versions.artifact
     }
