@@ -16,6 +16,7 @@ mod cli;
 #[cfg(feature = "ballista")]
 mod cluster;
 mod common;
+mod corpora;
 mod delta;
 mod encryption;
 mod evaluate;

@@ -1,0 +1,5 @@
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(init: item_affinity_fuzz::tell_own_panics(), |data: &[u8]| {
+    item_affinity_fuzz::checks::job_file::check(data);
+});
