@@ -149,6 +149,30 @@ fn verify_and_gc_work_on_s3() {
     assert!(newest.stdout.contains("version 2 of s3://lake/out: 1 file,"), "{newest:?}");
 }
 
+/// What an audit asks of a commit: by whom, with what, by which settings, and nobody of the data.
+#[test]
+fn a_commit_says_by_which_settings_it_was_made_and_names_no_user() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("out");
+    let (place, users) = (output.display().to_string(), crate::common::data("users.parquet"));
+    let filter = "user_id <> 'U0001'";
+    let job = ["segment", "--quiet", "--solution", solution(), "--item", "COFFEE-01", "--output", &place];
+    let more = ["--seen", "exclude", "--min-score", "0.001", "--users", &users, "--users-filter", filter];
+    succeed(job.into_iter().chain(more));
+    let text = std::fs::read_to_string(output.join("_item_affinity/commits/00000000000000000001.json")).unwrap();
+    let commit: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let details = &commit["details"];
+    assert_eq!((&details["seen"], &details["num_results"]), (&"exclude".into(), &25.into()));
+    assert!((details["min_score"].as_f64().unwrap() - 0.001).abs() < 1e-6, "{details}");
+    assert_eq!(details["users_condition"], true);
+    assert!(
+        commit["security"]["os_user"].is_string() && commit["tool"].as_str().unwrap().starts_with("item-affinity ")
+    );
+    assert!(commit["inputs"][0]["uri"].as_str().unwrap().ends_with("users.parquet"), "{text}");
+    assert_eq!(commit["solution_version"]["version"], 1);
+    assert!(!text.contains("U0"), "{text}");
+}
+
 /// P36: whatever a job makes is private to its owner.
 #[test]
 fn p36_what_a_job_makes_is_private() {

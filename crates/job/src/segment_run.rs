@@ -167,7 +167,14 @@ impl BatchSegmentJob {
         counts.extend(self.reasons.map(|_| ("reasons", report.reasons)));
         counts.extend(report.users_asked.map(|users| ("users_asked", users)));
         counts.extend(report.users_unknown.map(|users| ("users_unknown", users)));
-        let mut details = serde_json::json!({ "num_results": self.num_results, "as_of": version.model.as_of });
+        let mut details = serde_json::json!({
+            "num_results": self.num_results, "as_of": version.model.as_of, "seen": self.seen.to_string(),
+            "min_score": self.min_score,
+        });
+        if users.is_some() {
+            // Not what it says: a condition may name users.
+            details["users_condition"] = (self.users_filter.is_some() || self.filter.is_some()).into();
+        }
         if let Some(reasons) = self.reasons {
             details["reasons"] = reasons.into();
         }
