@@ -83,7 +83,8 @@ pub fn job_file_commands(
     environment: &dyn Fn(&str) -> Option<String>,
 ) -> Result<Vec<Vec<String>>, String> {
     let date = day.parse().map_err(|_| format!("{} is no day", day.escape_debug()))?;
-    let steps = job_file::parse(text, &placeholders::Placeholders { date, environment })?;
+    let steps = job_file::parse(text, &placeholders::Placeholders { date, environment });
+    let steps = steps.map_err(|mistake| mistake.in_file("job.toml"))?;
     Ok(steps.into_iter().map(|step| step.words).collect())
 }
 

@@ -295,7 +295,7 @@ impl Iterator for Segments {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+#[allow(clippy::unwrap_used, clippy::cast_possible_truncation, clippy::cast_possible_wrap)]
 mod tests {
     use datafusion::arrow::compute::concat_batches;
     use item_affinity_model::Scored;
@@ -328,7 +328,7 @@ mod tests {
         let mut rows: Vec<(u32, Rank)> = (0..900)
             .filter(|user| user % partitions == partition)
             .flat_map(|user| (0..ITEMS - 1).map(move |item| (user, item)))
-            .filter(|(user, item)| hash(user * 31 + item) % 3 > 0)
+            .filter(|(user, item)| !hash(user * 31 + item).is_multiple_of(3))
             .map(|(user, item)| (item, Rank::new((hash(user * 7 + item) % 40) as f32 / 40.0, user)))
             .collect();
         rows.sort_unstable();
