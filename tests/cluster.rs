@@ -5,6 +5,7 @@ mod codec;
 mod gate;
 mod manifests;
 mod processes;
+mod refresh;
 
 use std::time::{Duration, Instant};
 
@@ -120,7 +121,7 @@ fn cluster_gives_the_rows_of_one_process_also_when_an_executor_is_killed_and_com
 
     // The first executor is killed while it reads its second part: what it ranked before is lost with it.
     let output = out("there", "killed");
-    let began = gate.hold_at_part(2);
+    let began = gate.hold(1, gate::READ_USERS, gate::READ_USERS);
     let killed = std::thread::scope(|scope| {
         let segment = scope.spawn(|| {
             let mut segment = vec!["segment", "--solution", &solution, "--output", &output, "--num-results", "200"];

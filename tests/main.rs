@@ -38,6 +38,7 @@ mod pipeline;
 mod readme;
 mod redirects;
 mod refresh;
+mod refresh_in_parts;
 mod signals;
 mod slt;
 mod sql_policy;

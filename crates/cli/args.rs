@@ -20,6 +20,7 @@ use crate::segment_args::SegmentArgs;
 use crate::show::ShowArgs;
 use crate::sql_args::SqlArgs;
 use crate::verify::VerifyArgs;
+use crate::where_to_run::WhereToRun;
 
 const EXIT_CODES: &str = "Exit codes: 0 done or already done, 1 a bug, 2 usage, 3 bad input or a missing right, \
 4 committed but some items have error records, 5 storage (a retry may pass), 6 another job won, 7 commit unknown, \
@@ -328,6 +329,8 @@ pub(crate) struct RefreshArgs {
     /// Makes a new version even when the newest one has the same inputs.
     #[arg(long)]
     pub(crate) force: bool,
+    #[command(flatten)]
+    pub(crate) place: WhereToRun,
     #[command(flatten)]
     pub(crate) commit: CommitArgs,
     #[command(flatten)]

@@ -121,6 +121,7 @@ fn line(group: &Collected) -> String {
             format!("run {run_id} never committed and wrote nothing for {} days: {size}", age.as_secs() / DAY)
         }
         Reason::Expired { version, .. } => format!("version {version} is not kept: {size}"),
+        Reason::Leftover { version, .. } => format!("tasks that ran twice left them beside version {version}: {size}"),
         _ => format!("temporary files that a killed process left: {size}"),
     }
 }

@@ -84,7 +84,7 @@ pub fn job_file_commands(
 ) -> Result<Vec<Vec<String>>, String> {
     let date = day.parse().map_err(|_| format!("{} is no day", day.escape_debug()))?;
     let steps = job_file::parse(text, &placeholders::Placeholders { date, environment });
-    let steps = steps.map_err(|mistake| mistake.in_file("job.toml"))?;
+    let steps = steps.map_err(|mistake| mistake.in_file(&"job.toml"))?;
     Ok(steps.into_iter().map(|step| step.words).collect())
 }
 

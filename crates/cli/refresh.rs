@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use item_affinity_datafusion::{SessionSettings, refresh_tasks};
 use item_affinity_ingest::Dataset;
 use item_affinity_solution::{Observer, RefreshJob, RefreshReport};
 use item_affinity_storage::Stores;
@@ -20,7 +21,12 @@ pub(crate) async fn run(global: &Global, args: RefreshArgs) -> Result<ExitCode, 
     let users_of_csv = schema(&Stores::from_env(), args.users_schema.as_deref(), Dataset::Users).await?;
     let job = args.log.interactions.iter().fold(RefreshJob::new(&args.solution), |job, from| job.interactions(from));
     let job = args.users.iter().fold(job, |job, from| job.users(from));
+    let stores = Stores::from_env();
+    let partitions = global.threads.map(std::num::NonZeroUsize::get);
+    let settings = SessionSettings { target_partitions: partitions, ..SessionSettings::default() };
+    let tasks = args.place.remote(&stores, settings)?.map(|ctx| refresh_tasks(&ctx, &stores));
     let report = job
+        .tasks(tasks)
         .users_schema(users_of_csv)
         .interactions_schema(of_csv)
         .columns(columns)

@@ -38,7 +38,7 @@ fn random_query(random: &mut StdRng) -> String {
     format!("SELECT {columns} FROM item_affinity_segments({})", arguments.join(", "))
 }
 
-async fn context(solution: &str, partitions: usize) -> SessionContext {
+pub(super) async fn context(solution: &str, partitions: usize) -> SessionContext {
     let settings = SessionSettings { target_partitions: Some(partitions), ..SessionSettings::default() };
     let ctx = session(&Stores::from_env(), settings).unwrap();
     let people = format!("CREATE EXTERNAL TABLE people STORED AS PARQUET LOCATION '{}'", data("users.parquet"));
@@ -96,9 +96,7 @@ async fn cluster_plan_that_has_travelled_checks_every_byte_and_every_item() {
 
     let ctx = context(&place, 2).await;
     let query = "SELECT * FROM item_affinity_segments(['item-03'], 10)";
-    let plan = travelling(ctx.sql(query).await.unwrap().create_physical_plan().await.unwrap()).unwrap();
-    let codec = cluster_codec(Stores::from_env());
-    let bytes = encode_plan(plan, codec.as_ref()).unwrap();
+    let bytes = plan_bytes(&ctx, query).await;
     let run = async |bytes: &[u8]| {
         let codec = cluster_codec(Stores::from_env());
         let plan = decode_plan(bytes, &ctx.task_ctx(), codec.as_ref())?;
@@ -129,8 +127,14 @@ async fn cluster_plan_that_has_travelled_checks_every_byte_and_every_item() {
     assert!(refused.contains("users/part-"), "{refused}");
 }
 
+/// The plan of a query as it is submitted.
+pub(super) async fn plan_bytes(ctx: &SessionContext, query: &str) -> Vec<u8> {
+    let plan = travelling(ctx.sql(query).await.unwrap().create_physical_plan().await.unwrap()).unwrap();
+    encode_plan(plan, cluster_codec(Stores::from_env()).as_ref()).unwrap()
+}
+
 /// The same bytes with another text of the same length.
-fn replaced(bytes: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
+pub(super) fn replaced(bytes: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     for at in 0..=bytes.len() - old.len() {
         if bytes[at..].starts_with(old) {

@@ -12,31 +12,50 @@ use item_affinity_storage::Location;
 
 use crate::common::S3Server;
 
-/// Lets everything through until it is told which request of a user part to hold, for ever.
+/// Lets everything through until it is told which request to hold, for ever. Gates of one test know of each other.
 pub(crate) struct Gate {
     port: u16,
+    number: usize,
     held: Arc<Mutex<Option<Hold>>>,
 }
 
+/// Requests of a method whose address holds a text.
+pub(crate) type Requests = (&'static str, &'static str);
+
+pub(crate) const READ_USERS: Requests = ("GET ", "/users/part-");
+pub(crate) const WRITE_USERS: Requests = ("PUT ", "/users/part-");
+pub(crate) const READ_PAIRS: Requests = ("GET ", "/pairs/part-");
+
 struct Hold {
-    /// Requests of user parts that still pass.
-    passing: usize,
-    began: Sender<()>,
+    /// So many requests of this kind come first.
+    after: usize,
+    of: Requests,
+    /// The next one of this kind is held.
+    then: Requests,
+    began: Sender<usize>,
 }
 
 impl Gate {
     pub(crate) fn before(server: &S3Server) -> Self {
+        Self::open(server, 0, Arc::default())
+    }
+
+    /// Another gate to the same server, which counts with this one.
+    pub(crate) fn beside(&self, server: &S3Server) -> Self {
+        Self::open(server, self.number + 1, Arc::clone(&self.held))
+    }
+
+    fn open(server: &S3Server, number: usize, held: Arc<Mutex<Option<Hold>>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let held = Arc::<Mutex<Option<Hold>>>::default();
         let (to, of_threads) = (endpoint(server), Arc::clone(&held));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (to, held) = (to.clone(), Arc::clone(&of_threads));
-                std::thread::spawn(move || pass(stream, &to, &held));
+                std::thread::spawn(move || pass(stream, &to, number, &held));
             }
         });
-        Self { port, held }
+        Self { port, number, held }
     }
 
     /// The store as an executor behind the gate sees it.
@@ -47,10 +66,10 @@ impl Gate {
         })
     }
 
-    /// Holds this request of a user part, counted from 1, and says when it has come.
-    pub(crate) fn hold_at_part(&self, number: usize) -> Receiver<()> {
+    /// Holds the first request of a kind that comes when so many of another have come, and says at which gate.
+    pub(crate) fn hold(&self, after: usize, of: Requests, then: Requests) -> Receiver<usize> {
         let (began, told) = channel();
-        *self.held.lock().unwrap() = Some(Hold { passing: number - 1, began });
+        *self.held.lock().unwrap() = Some(Hold { after, of, then, began });
         told
     }
 }
@@ -60,25 +79,30 @@ fn endpoint(server: &S3Server) -> String {
     endpoint.trim_start_matches("http://").to_owned()
 }
 
-/// One connection, its requests looked at on their way; they have no bodies.
-fn pass(mut client: TcpStream, to: &str, held: &Mutex<Option<Hold>>) {
+/// One connection, its requests looked at on their way; what begins like one is one, bodies are Parquet.
+fn pass(mut client: TcpStream, to: &str, gate: usize, held: &Mutex<Option<Hold>>) {
     let Ok(mut server) = TcpStream::connect(to) else { return };
     let (Ok(mut answers), Ok(mut back)) = (server.try_clone(), client.try_clone()) else { return };
     std::thread::spawn(move || drop(std::io::copy(&mut answers, &mut back)));
     let mut bytes = [0; 16_384];
     while let Ok(length @ 1..) = client.read(&mut bytes) {
         let text = String::from_utf8_lossy(&bytes[..length]);
-        if text.starts_with("GET ") && text.lines().next().is_some_and(|line| line.contains("/users/part-")) {
-            let mut held = held.lock().unwrap();
-            match held.as_mut() {
-                Some(hold) if hold.passing == 0 => {
-                    let _: Result<(), _> = hold.began.send(());
-                    continue;
-                }
-                Some(hold) => hold.passing -= 1,
-                None => {}
+        let line = text.lines().next().unwrap_or_default();
+        let is = |(method, part): Requests| line.starts_with(method) && line.contains(part);
+        let mut waiting = held.lock().unwrap();
+        let now = waiting.as_ref().is_some_and(|hold| hold.after == 0 && is(hold.then));
+        if let Some(hold) = waiting.take_if(|_| now) {
+            drop(waiting);
+            let _: Result<(), _> = hold.began.send(gate);
+            // Nothing of this connection goes on, its body neither.
+            loop {
+                std::thread::park();
             }
         }
+        if let Some(hold) = waiting.as_mut().filter(|hold| is(hold.of)) {
+            hold.after = hold.after.saturating_sub(1);
+        }
+        drop(waiting);
         if server.write_all(&bytes[..length]).is_err() {
             return;
         }
@@ -94,6 +118,17 @@ pub(crate) fn objects(server: &S3Server, below: &str) -> Vec<String> {
     found.retain(|address| address.starts_with(&format!("{below}/")));
     found.sort();
     found
+}
+
+/// Copies files of a folder into the bucket.
+pub(crate) fn upload(server: &S3Server, from: &std::path::Path, to: &str) {
+    let location = Location::parse(to).unwrap();
+    let store = server.stores().store(&location).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for file in std::fs::read_dir(from).unwrap().map(|entry| entry.unwrap().path()) {
+        let target = location.path().clone().join(file.file_name().unwrap().to_str().unwrap());
+        runtime.block_on(store.put(&target, std::fs::read(&file).unwrap().into())).unwrap();
+    }
 }
 
 /// The commits of an output.

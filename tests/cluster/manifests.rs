@@ -114,6 +114,50 @@ fn cluster_manifests_say_what_the_binary_understands_and_fit_one_another() {
     assert!(2 * seconds(argument(&heartbeat, "--heartbeat")) < seconds(argument(&silent, "--executor-timeout")));
 }
 
+/// The oldest and the newest release of Kubernetes whose schemas the manifests must keep.
+const KUBERNETES: [&str; 2] = ["1.28.0", "1.37.0"];
+
+/// What a validator with the schemas of the Kubernetes API says of a file; none without one on this machine.
+fn validated(release: &str, file: &Path) -> Option<(bool, String)> {
+    let Some(program) = std::env::var_os("ITEM_AFFINITY_KUBERNETES_VALIDATE") else {
+        println!("skipped 1 test (manifests and schemas): ITEM_AFFINITY_KUBERNETES_VALIDATE is not set");
+        return None;
+    };
+    let mut command = Command::new(&program);
+    let output = command.args(["--strict", "--kubernetes-version", release]).arg(file).output();
+    let output = output.unwrap_or_else(|e| panic!("{}: {e}", program.display()));
+    let said = [output.stdout, output.stderr].concat();
+    Some((output.status.success(), String::from_utf8_lossy(&said).into_owned()))
+}
+
+#[test]
+fn cluster_manifests_keep_the_schemas_of_kubernetes() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/cluster");
+    let mut passed = 0;
+    for file in std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()) {
+        for release in KUBERNETES {
+            let Some((valid, said)) = validated(release, &file) else { return };
+            assert!(valid, "{said}");
+            passed += said.matches(" passed for resource ").count();
+        }
+    }
+    assert_eq!(passed, 4 * KUBERNETES.len());
+
+    // The same check finds what is wrong.
+    let executors = std::fs::read_to_string(folder.join("executors.yaml")).unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    for (number, (right, wrong)) in
+        [("replicas: 4", "replicas: four"), ("readinessProbe", "readynessProbe"), ("containerPort", "port")]
+            .into_iter()
+            .enumerate()
+    {
+        let file = scratch.path().join(format!("{number}.yaml"));
+        std::fs::write(&file, executors.replace(right, wrong)).unwrap();
+        let (valid, said) = validated(KUBERNETES[1], &file).unwrap();
+        assert!(!valid && said.contains("did not validate"), "{wrong}: {said}");
+    }
+}
+
 #[test]
 fn cluster_commands_of_the_readme_are_commands_of_this_binary() {
     let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();

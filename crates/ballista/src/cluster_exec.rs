@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ballista_core::execution_plans::execute_physical_plan;
 use ballista_core::extension::SessionConfigExt;
+use datafusion::arrow::array::RecordBatch;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::internal_err;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -24,14 +24,16 @@ use datafusion::physical_plan::{
     SendableRecordBatchStream,
 };
 use datafusion_proto::physical_plan::PhysicalExtensionCodec;
-use datafusion_proto::protobuf::PhysicalPlanNode;
+use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
-use item_affinity_datafusion::{TaskError, UserStatesExec};
-use item_affinity_storage::ErrorKind;
+use item_affinity_datafusion::{RefreshExec, TaskError, UserStatesExec};
+use item_affinity_storage::{ErrorKind, Stores};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
+use crate::codec::{cluster_codec, encode_plan};
 use crate::session::ClusterSettings;
+use crate::submission::submit;
 
 /// How long a scheduler may take to answer at all.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -137,7 +139,11 @@ impl ExecutionPlan for ClusterExec {
 }
 
 impl Cluster {
-    async fn submit(&self, plan: Arc<dyn ExecutionPlan>, context: &TaskContext) -> Result<SendableRecordBatchStream> {
+    async fn submit(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        context: &TaskContext,
+    ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
         let scheduler = &self.settings.scheduler;
         let connected = tokio::time::timeout(CONNECT, TcpStream::connect(scheduler.host_and_port())).await;
         let why = match connected {
@@ -152,17 +158,26 @@ impl Cluster {
             );
             return Err(TaskError::new(ErrorKind::Storage, message).into_datafusion());
         }
-        let config = context.session_config().clone();
+        let bytes = encode_plan(plan, self.codec.as_ref()).map_err(|e| self.cannot_travel(&e))?;
+        self.submit_bytes(bytes, context).await
+    }
+
+    async fn submit_bytes(
+        &self,
+        bytes: Vec<u8>,
+        context: &TaskContext,
+    ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+        let scheduler = &self.settings.scheduler;
+        let config = context.session_config();
         let of_ballista = config.ballista_config();
-        let submitted = execute_physical_plan::<PhysicalPlanNode>(
-            scheduler.url(),
-            &of_ballista,
-            plan,
-            self.codec.as_ref(),
-            context.session_id(),
-            config,
-        );
+        let submitted = submit(scheduler, bytes, context.session_id(), config, &of_ballista);
         submitted.await.map_err(|e| self.failed(&e))
+    }
+
+    /// What a person reads of a plan that has no message.
+    fn cannot_travel(&self, error: &DataFusionError) -> DataFusionError {
+        let message = format!("ERR_CLUSTER_PLAN: this query cannot run on a cluster: {error}; leave --cluster out");
+        TaskError::new(ErrorKind::BadInput, message).into_datafusion()
     }
 
     fn too_long(&self) -> DataFusionError {
@@ -184,8 +199,7 @@ impl Cluster {
         let scheduler = &self.settings.scheduler;
         // The words of gRPC after the message say nothing to a person.
         let text = text.split(", metadata: MetadataMap").next().unwrap_or_default();
-        let unknown =
-            ["failed to serialize physical plan", "Could not parse plan"].iter().any(|why| text.contains(why));
+        let unknown = text.contains("Could not parse plan");
         let (kind, message) = if text.contains("must have the same major version")
             || text.contains("ERR_CLUSTER_FORMAT")
         {
@@ -201,6 +215,18 @@ impl Cluster {
         };
         TaskError::new(kind, message).into_datafusion()
     }
+}
+
+/// Submits a plan as the bytes that [`encode_plan`](crate::encode_plan) gives, and gives its rows once its job is done.
+///
+/// # Errors   as those of a query of a [`cluster_session`](crate::cluster_session), but without a limit of time
+pub async fn submit_plan(
+    settings: &ClusterSettings,
+    plan: Vec<u8>,
+    context: &TaskContext,
+) -> Result<BoxStream<'static, Result<RecordBatch>>> {
+    let codec = cluster_codec(Stores::in_memory());
+    Cluster { settings: settings.clone(), codec }.submit_bytes(plan, context).await
 }
 
 /// Puts [`ClusterExec`] on top of a plan that reads files; it is the last rule, so that nothing changes the plan any more.
@@ -260,6 +286,8 @@ pub fn travelling(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>
 
 fn reads_files(plan: &Arc<dyn ExecutionPlan>) -> bool {
     let scan = plan.downcast_ref::<DataSourceExec>();
-    scan.is_some_and(|scan| scan.data_source().as_ref().is::<FileScanConfig>())
+    // The units of a refresh lie in memory; what they name are files.
+    plan.is::<RefreshExec>()
+        || scan.is_some_and(|scan| scan.data_source().as_ref().is::<FileScanConfig>())
         || plan.children().into_iter().any(reads_files)
 }

@@ -14,16 +14,16 @@ use datafusion_proto::physical_plan::{
     ComposedPhysicalExtensionCodec, PhysicalExtensionCodec, PhysicalProtoConverterExtension,
 };
 use item_affinity_datafusion::{
-    AskedItems, CandidateUsersExec, ExplainSegmentsExec, ExplanationQuery, Seen, SegmentQuery, SegmentsFinalExec,
-    TopKUsersPerItemExec, TravelledVersions,
+    AskedItems, CandidateUsersExec, ExplainSegmentsExec, ExplanationQuery, RefreshExec, RefreshPlan, RefreshStep, Seen,
+    SegmentQuery, SegmentsFinalExec, TopKUsersPerItemExec, TravelledVersions,
 };
-use item_affinity_solution::SolutionRef;
+use item_affinity_solution::{RefreshTask, SolutionRef};
 use item_affinity_storage::Stores;
 use prost::Message;
 
 use crate::message::{
     CandidateUsersMessage, ExplainSegmentsMessage, FORMAT, ItemsMessage, Node, NodeMessage, QueryMessage,
-    SegmentsFinalMessage,
+    RefreshMessage, SegmentsFinalMessage,
 };
 
 /// The codec of scheduler, executors and clients. The place of a codec in the list is written into the messages, so the
@@ -77,6 +77,16 @@ impl ItemAffinityCodec {
         Ok(Arc::new(AskedItems::new(source, ids, places)?))
     }
 
+    fn refresh(&self, message: &RefreshMessage) -> Result<(RefreshStep, RefreshPlan)> {
+        let damaged = |e| plan_datafusion_err!("a plan node's message is damaged: {e}");
+        let task = serde_json::from_str::<RefreshTask>(&message.task).map_err(damaged)?;
+        let reference =
+            SolutionRef::parse(&task.solution_version).map_err(|e| DataFusionError::External(Box::new(e)))?;
+        let version = self.versions.source(&reference, &task.commit_sha256);
+        let step = STEPS.into_iter().find(|(number, _)| *number == message.step).ok_or_else(incomplete)?.1;
+        Ok((step, RefreshPlan::new(Arc::new(task), version)))
+    }
+
     fn query(&self, message: Option<QueryMessage>) -> Result<Arc<SegmentQuery>> {
         let message = message.ok_or_else(incomplete)?;
         Ok(Arc::new(SegmentQuery {
@@ -110,6 +120,12 @@ impl PhysicalExtensionCodec for ItemAffinityCodec {
             let ExplanationQuery { items, reasons } = explain.query().as_ref();
             let items = Some(items_message(items));
             Node::ExplainSegments(ExplainSegmentsMessage { items, reasons: *reasons as u64 })
+        } else if let Some(refresh) = node.downcast_ref::<RefreshExec>() {
+            let (step, plan) = refresh.what();
+            let task = serde_json::to_string(plan.task());
+            let task = task.map_err(|e| plan_datafusion_err!("a plan cannot be written as a message: {e}"))?;
+            let step = STEPS.into_iter().find(|(_, of)| *of == step).map_or(0, |(number, _)| number);
+            Node::Refresh(RefreshMessage { step, task })
         } else {
             return not_impl_err!("{} cannot run on a cluster", node.name());
         };
@@ -149,12 +165,20 @@ impl PhysicalExtensionCodec for ItemAffinityCodec {
                 let what = ExplanationQuery { items: self.items(message.items)?, reasons: size(message.reasons)? };
                 Arc::new(ExplainSegmentsExec::new(Arc::new(what), Arc::clone(input)))
             }
+            (Some(Node::Refresh(message)), [input]) => {
+                let (step, plan) = self.refresh(&message)?;
+                Arc::new(RefreshExec::new(step, plan, Arc::clone(input)))
+            }
             (node, inputs) => {
                 return plan_err!("a plan node's message is damaged: {} inputs of {node:?}", inputs.len());
             }
         })
     }
 }
+
+/// Steps of a refresh by their numbers in messages.
+const STEPS: [(u32, RefreshStep); 3] =
+    [(1, RefreshStep::ReadInteractions), (2, RefreshStep::FoldInUsers), (3, RefreshStep::WritePairs)];
 
 fn incomplete() -> DataFusionError {
     plan_datafusion_err!("a plan node's message is damaged: a part is missing")

@@ -15,8 +15,9 @@ mod health;
 mod message;
 mod processes;
 mod session;
+mod submission;
 
-pub use cluster_exec::{ClusterExec, travelling};
+pub use cluster_exec::{ClusterExec, submit_plan, travelling};
 pub use codec::{ItemAffinityCodec, cluster_codec, decode_plan, encode_plan};
 pub use processes::{ClusterError, ExecutorSettings, SchedulerSettings, run_executor, run_scheduler};
 pub use session::{ClusterSettings, SchedulerAddress, cluster_session};

@@ -11,7 +11,7 @@ pub(crate) const FORMAT: u32 = 1;
 pub(crate) struct NodeMessage {
     #[prost(uint32, tag = "1")]
     pub(crate) format: u32,
-    #[prost(oneof = "Node", tags = "2, 3, 4, 5")]
+    #[prost(oneof = "Node", tags = "2, 3, 4, 5, 6")]
     pub(crate) node: Option<Node>,
 }
 
@@ -26,6 +26,8 @@ pub(crate) enum Node {
     SegmentsFinal(SegmentsFinalMessage),
     #[prost(message, tag = "5")]
     ExplainSegments(ExplainSegmentsMessage),
+    #[prost(message, tag = "6")]
+    Refresh(RefreshMessage),
 }
 
 /// Items of a solution version: `location@number`, the commit that it was planned with, and the items both by id and by
@@ -80,4 +82,15 @@ pub(crate) struct ExplainSegmentsMessage {
     pub(crate) items: Option<ItemsMessage>,
     #[prost(uint64, tag = "2")]
     pub(crate) reasons: u64,
+}
+
+/// A step of a refresh in parts.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct RefreshMessage {
+    /// 1 reads interactions, 2 folds users in, 3 writes pairs.
+    #[prost(uint32, tag = "1")]
+    pub(crate) step: u32,
+    /// What every task is told, as JSON of the solution room.
+    #[prost(string, tag = "2")]
+    pub(crate) task: String,
 }

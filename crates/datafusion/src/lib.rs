@@ -36,7 +36,7 @@
 //!
 //! Segments always come from the same physical plan: user states scanned from Parquet, [`CandidateUsersExec`] where there
 //! is a filter of users, [`TopKUsersPerItemExec`] per partition, an exchange by item, [`SegmentsFinalExec`];
-//! [`ExplainSegmentsExec`] goes on with its rows. Invariant: nothing here knows of files of interactions, of the command
+//! [`ExplainSegmentsExec`] goes on with its rows. A refresh in parts is a plan of [`RefreshExec`]s. Invariant: nothing here knows of files of interactions, of the command
 //! line, or of output formats.
 
 mod among_users;
@@ -60,6 +60,8 @@ mod options;
 mod output_function;
 mod place_set;
 mod pushed_filters;
+mod refresh_exec;
+mod refresh_tasks;
 mod routine_descriptions;
 mod score_function;
 mod score_placement;
@@ -100,6 +102,8 @@ pub use options::{
     DEFAULT_MAX_ITEMS, DEFAULT_NUM_RESULTS, DEFAULT_REASONS, ItemAffinityOptions, NUM_RESULTS_RANGE, OnUnknownItem,
     REASONS_RANGE, Seen,
 };
+pub use refresh_exec::{RefreshExec, RefreshPlan, RefreshStep};
+pub use refresh_tasks::refresh_tasks;
 pub use segment_schema::{EXPLANATION_SCHEMA, SEGMENT_SCHEMA};
 pub use segments_final_exec::SegmentsFinalExec;
 pub use segments_plan::{SegmentsPlan, SegmentsRequest, segments_dataframe};

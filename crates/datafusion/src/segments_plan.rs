@@ -144,7 +144,7 @@ impl ResolvedSegments {
 }
 
 /// Leaves out the columns that nobody asked for; the order of the rest stays declared.
-fn project(plan: Arc<dyn ExecutionPlan>, projection: Option<&Vec<usize>>) -> Result<Arc<dyn ExecutionPlan>> {
+pub(crate) fn project(plan: Arc<dyn ExecutionPlan>, projection: Option<&Vec<usize>>) -> Result<Arc<dyn ExecutionPlan>> {
     let Some(columns) = projection else { return Ok(plan) };
     let schema = plan.schema();
     let expressions = columns.iter().map(|index| {

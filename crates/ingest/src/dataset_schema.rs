@@ -20,6 +20,8 @@ const NAMESPACE: &str = "com.amazonaws.personalize.schema";
 pub struct DatasetSchema {
     pub(crate) dataset: Dataset,
     pub(crate) fields: Vec<SchemaField>,
+    /// As it was read.
+    text: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,6 +110,11 @@ impl DatasetSchema {
         Self::parse(text, dataset, &file)
     }
 
+    /// The text that it was read from.
+    pub(crate) fn source(&self) -> &str {
+        &self.text
+    }
+
     /// Checks the text of a schema for a data set; `file` is its name in messages.
     ///
     /// # Errors   [`Error::SchemaFile`]
@@ -149,7 +156,7 @@ impl DatasetSchema {
                 return Err(wrong(format!("{} is missing", column.name), &cure));
             }
         }
-        let schema = Self { dataset, fields };
+        let schema = Self { dataset, fields, text: text.to_owned() };
         if dataset != Dataset::Interactions && schema.own().count() == 0 {
             return Err(wrong("no metadata column".to_owned(), "add one at least, or leave the data set out"));
         }

@@ -40,6 +40,16 @@ impl Ids {
         })
     }
 
+    /// How many different ids have arrived.
+    pub(crate) fn len(&self) -> usize {
+        self.vocabulary.len()
+    }
+
+    /// The id with this arrival number.
+    pub(crate) fn id(&self, number: usize) -> Option<&str> {
+        self.vocabulary.arrived(u32::try_from(number).ok()?)
+    }
+
     /// Bytes held for the ids.
     pub(crate) fn allocated_bytes(&self) -> usize {
         self.vocabulary.allocated_bytes()

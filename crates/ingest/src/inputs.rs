@@ -160,7 +160,7 @@ async fn list(
     Ok(files)
 }
 
-fn needed_columns(sources: &[Source]) -> Vec<usize> {
+pub(crate) fn needed_columns(sources: &[Source]) -> Vec<usize> {
     let index = |source: &Source| match source {
         Source::Column { index, .. } => Some(*index),
         Source::Partition { .. } | Source::Absent => None,
@@ -172,7 +172,7 @@ fn needed_columns(sources: &[Source]) -> Vec<usize> {
 }
 
 /// The name of a file in messages: a folder name that is a user id is blotted out.
-fn label(name: String, sources: &[Source], dataset: Dataset) -> String {
+pub(crate) fn label(name: String, sources: &[Source], dataset: Dataset) -> String {
     let user = dataset.columns().iter().position(|contract| contract.name == USER_ID);
     let Some(Source::Partition { name: folder, .. }) = user.and_then(|user| sources.get(user)) else {
         return name;

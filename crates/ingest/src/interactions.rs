@@ -70,7 +70,7 @@ pub async fn read_interactions(
     for mut part in parts {
         rows.push(Rows::take(&mut part));
         bare.push(std::mem::take(&mut part.bare));
-        event_types.push(sum.add(part));
+        event_types.push(sum.take(&mut part));
     }
     let event_types = EventTypes::merge(event_types);
     let kept = rows.iter().map(|part| part.time.len() as u64).sum();
@@ -114,28 +114,29 @@ pub async fn read_interactions(
 
 /// The counts of all readers.
 #[derive(Default)]
-struct Sum {
-    tally: Tally,
-    magnitudes: Magnitudes,
-    times_at_zero: Sighting,
-    times_negative: Sighting,
+pub(crate) struct Sum {
+    pub(crate) tally: Tally,
+    pub(crate) magnitudes: Magnitudes,
+    pub(crate) times_at_zero: Sighting,
+    pub(crate) times_negative: Sighting,
     nulls: [u64; COLUMNS],
 }
 
 impl Sum {
-    fn add(&mut self, part: Part) -> EventTypes {
-        self.tally.merge(part.tally);
+    /// Takes what a reader counted, and gives its event types.
+    pub(crate) fn take(&mut self, part: &mut Part) -> EventTypes {
+        self.tally.merge(std::mem::take(&mut part.tally));
         self.magnitudes.merge(part.magnitudes);
         self.times_at_zero.merge(part.times_at_zero);
         self.times_negative.merge(part.times_negative);
         for (sum, nulls) in self.nulls.iter_mut().zip(part.nulls) {
             *sum += nulls;
         }
-        part.event_types
+        std::mem::replace(&mut part.event_types, EventTypes::new(&[], &[]))
     }
 }
 
-fn nothing_left(
+pub(crate) fn nothing_left(
     source: &InteractionsSource,
     counts: &RowCounts,
     event_types: &EventTypeCounts,

@@ -7,6 +7,7 @@ use arrow::error::ArrowError;
 use arrow::record_batch::RecordBatch;
 
 use crate::bound_file::BoundFile;
+use crate::census::Census;
 use crate::error::Result;
 use crate::event_types::EventTypes;
 use crate::event_value::{LARGEST_WEIGHT, Value, judge, values};
@@ -45,6 +46,8 @@ pub(crate) struct Part {
     /// Nulls by column of the contract, over all rows.
     pub(crate) nulls: [u64; COLUMNS],
     pub(crate) tally: Tally,
+    /// Where rows are counted and not kept.
+    pub(crate) census: Option<Box<Census>>,
     rules: Arc<Rules>,
     user_codes: Vec<u32>,
     item_codes: Vec<u32>,
@@ -66,6 +69,7 @@ impl Part {
             times_negative: Sighting::default(),
             nulls: [0; COLUMNS],
             tally: Tally::default(),
+            census: None,
             rules,
             user_codes: Vec::new(),
             item_codes: Vec::new(),

@@ -6,14 +6,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::StreamExt;
 use futures::future::{Either, select};
+use item_affinity_model::Vocabulary;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use crate::census::Census;
 use crate::error::{Error, Result};
 use crate::inputs::Opened;
 use crate::part::Part;
 use crate::size_limit::ReadMemory;
-use crate::source::{InteractionsSource, Rules};
+use crate::source::InteractionsSource;
 
 /// How far a read is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -25,7 +27,7 @@ pub struct ReadProgress {
 }
 
 /// Rows in a batch: a few hundred kilobytes of each column, which stay in the cache from decoder to interner.
-const BATCH_ROWS: usize = 8_192;
+pub(crate) const BATCH_ROWS: usize = 8_192;
 /// Row groups are handed out in runs of at least this many rows, so that small ones do not cost a request each.
 const UNIT_ROWS: u64 = 250_000;
 /// More readers than that wait for memory, and each has a vocabulary of its own.
@@ -33,13 +35,13 @@ const MOST_READERS: usize = 16;
 
 /// A run of row groups of one file.
 #[derive(Debug)]
-struct Unit {
-    file: usize,
-    row_groups: Vec<usize>,
-    first_row: u64,
+pub(crate) struct Unit {
+    pub(crate) file: usize,
+    pub(crate) row_groups: Vec<usize>,
+    pub(crate) first_row: u64,
 }
 
-fn units(files: &[Opened]) -> Vec<Unit> {
+pub(crate) fn units(files: &[Opened]) -> Vec<Unit> {
     let mut units: Vec<Unit> = Vec::new();
     for (file, opened) in files.iter().enumerate() {
         let (mut row, mut run) = (0, Unit { file, row_groups: Vec::new(), first_row: 0 });
@@ -92,6 +94,30 @@ pub(crate) async fn read_parts(
     total_rows: u64,
     observer: &(dyn Fn(ReadProgress) + Sync),
 ) -> Result<Vec<Part>> {
+    read_all(files, source, total_rows, observer, None).await
+}
+
+/// The same without keeping rows: each reader counts who and what is in its share, and which items of these.
+///
+/// # Errors
+/// As [`read_parts`].
+pub(crate) async fn census_parts(
+    files: Vec<Opened>,
+    source: &InteractionsSource,
+    total_rows: u64,
+    observer: &(dyn Fn(ReadProgress) + Sync),
+    items: Arc<Vocabulary>,
+) -> Result<Vec<Part>> {
+    read_all(files, source, total_rows, observer, Some(items)).await
+}
+
+async fn read_all(
+    files: Vec<Opened>,
+    source: &InteractionsSource,
+    total_rows: u64,
+    observer: &(dyn Fn(ReadProgress) + Sync),
+    census: Option<Arc<Vocabulary>>,
+) -> Result<Vec<Part>> {
     let units = units(&files);
     let processors = || std::thread::available_parallelism().map_or(1, usize::from);
     let readers = source.threads.unwrap_or_else(processors).min(units.len()).clamp(1, MOST_READERS);
@@ -106,11 +132,13 @@ pub(crate) async fn read_parts(
     let (sender, mut progress) = mpsc::unbounded_channel();
     let mut tasks = JoinSet::new();
     for _ in 0..readers {
-        let (work, rules, sender) = (Arc::clone(&work), Arc::clone(&rules), sender.clone());
+        let (work, sender) = (Arc::clone(&work), sender.clone());
+        let mut part = Part::new(Arc::clone(&rules));
+        part.census = census.clone().map(|items| Box::new(Census::of(items)));
         let runtime = tokio::runtime::Handle::current();
         // Decoding is work, not waiting: it would hold up whatever else the runtime's threads have to do.
         tasks.spawn_blocking(move || {
-            let result = runtime.block_on(read_units(&work, rules, &sender));
+            let result = runtime.block_on(read_units(&work, part, &sender));
             if result.is_err() {
                 work.stop();
             }
@@ -147,10 +175,10 @@ struct Failure {
 /// Takes unit after unit until none is left.
 async fn read_units(
     work: &Work,
-    rules: Arc<Rules>,
+    mut part: Part,
     progress: &mpsc::UnboundedSender<u64>,
 ) -> std::result::Result<Part, Box<Failure>> {
-    let (mut part, mut held) = (Part::new(rules), 0);
+    let mut held = 0;
     while !*work.stopped.borrow() {
         let number = work.next.fetch_add(1, Ordering::Relaxed);
         let Some(unit) = work.units.get(number) else { break };
@@ -185,6 +213,7 @@ async fn read_unit(
             break;
         }
         part.add(&file.bound, row, &batch)?;
+        part.condense();
         *held = work.memory.grow(*held, part.time.len(), part.id_bytes())?;
         row += batch.num_rows() as u64;
         // Nobody listens any more when the read was dropped.

@@ -149,26 +149,8 @@ impl DataReport {
     /// # Errors
     /// [`Error::TooLittleData`], [`Error::TimestampsEqual`].
     pub fn refusal(&self, allow_small: bool) -> Result<()> {
-        let small: Vec<&str> = self
-            .findings
-            .iter()
-            .filter(|finding| finding.level == Level::Error && TOO_SMALL.contains(&finding.code))
-            .map(|finding| finding.message.as_str())
-            .collect();
-        if !small.is_empty() && !allow_small {
-            return Err(Error::TooLittleData {
-                what: small.join("; "),
-                cure: "add data or loosen the event filter, or try it anyway with --allow-small-data".to_string(),
-            });
-        }
-        match self.findings.iter().find(|finding| finding.code == TIMESTAMPS_EQUAL) {
-            Some(finding) => Err(Error::TimestampsEqual {
-                what: finding.message.clone(),
-                cure: "give the time of each interaction, or map its column with --column timestamp=<your column>"
-                    .to_string(),
-            }),
-            None => Ok(()),
-        }
+        let errors = self.findings.iter().filter(|finding| finding.level == Level::Error);
+        refuse(errors.map(|finding| (finding.code, finding.message.as_str())), allow_small)
     }
 
     fn find(&mut self, level: Level, code: &'static str, message: String) {
@@ -176,22 +158,10 @@ impl DataReport {
     }
 
     fn find_refusals(&mut self) {
-        let (unique, users, two) = (self.unique_interactions, self.users, self.users_with_two_or_more);
-        if unique < LEAST_INTERACTIONS {
-            let message = format!("{unique} unique interactions after filters, training needs {LEAST_INTERACTIONS}");
-            self.find(Level::Error, TOO_SMALL[0], message);
-        }
-        if two < LEAST_USERS_WITH_TWO {
-            let message = format!("{two} users with two or more interactions, training needs {LEAST_USERS_WITH_TWO}");
-            self.find(Level::Error, TOO_SMALL[1], message);
-        }
-        if share(two, users) < LEAST_SHARE_WITH_TWO {
-            let message = format!("{two} of {users} users have two or more interactions, training needs 1 % of users");
-            self.find(Level::Error, TOO_SMALL[2], message);
-        }
-        if self.interactions > 1 && self.first_time == self.last_time {
-            let message = format!("all {} interactions have the same timestamp", self.interactions);
-            self.find(Level::Error, TIMESTAMPS_EQUAL, message);
+        let times = self.first_time.zip(self.last_time);
+        let counts = (self.unique_interactions, self.users, self.users_with_two_or_more);
+        for (code, message) in refusals(counts, self.interactions, times) {
+            self.find(Level::Error, code, message);
         }
     }
 
@@ -300,6 +270,57 @@ impl DataReport {
 }
 
 /// Findings that `--allow-small-data` lets pass.
+/// What speaks against training on so much data; counts: unique interactions, users, users with two or more.
+fn refusals(
+    (unique, users, two): (u64, u64, u64),
+    interactions: u64,
+    times: Option<(i64, i64)>,
+) -> Vec<(&'static str, String)> {
+    let mut found = Vec::new();
+    if unique < LEAST_INTERACTIONS {
+        let message = format!("{unique} unique interactions after filters, training needs {LEAST_INTERACTIONS}");
+        found.push((TOO_SMALL[0], message));
+    }
+    if two < LEAST_USERS_WITH_TWO {
+        let message = format!("{two} users with two or more interactions, training needs {LEAST_USERS_WITH_TWO}");
+        found.push((TOO_SMALL[1], message));
+    }
+    if share(two, users) < LEAST_SHARE_WITH_TWO {
+        let message = format!("{two} of {users} users have two or more interactions, training needs 1 % of users");
+        found.push((TOO_SMALL[2], message));
+    }
+    if interactions > 1 && times.is_some_and(|(first, last)| first == last) {
+        found.push((TIMESTAMPS_EQUAL, format!("all {interactions} interactions have the same timestamp")));
+    }
+    found
+}
+
+/// Makes an error of such findings; small data may be allowed, data without an order in time is not.
+fn refuse<'a>(found: impl Iterator<Item = (&'a str, &'a str)> + Clone, allow_small: bool) -> Result<()> {
+    let small: Vec<&str> =
+        found.clone().filter(|(code, _)| TOO_SMALL.contains(code)).map(|(_, message)| message).collect();
+    if !small.is_empty() && !allow_small {
+        return Err(Error::TooLittleData {
+            what: small.join("; "),
+            cure: "add data or loosen the event filter, or try it anyway with --allow-small-data".to_string(),
+        });
+    }
+    match found.clone().find(|(code, _)| *code == TIMESTAMPS_EQUAL) {
+        Some((_, message)) => Err(Error::TimestampsEqual {
+            what: message.to_owned(),
+            cure: "give the time of each interaction, or map its column with --column timestamp=<your column>"
+                .to_string(),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// [`DataReport::refusal`] of data whose rows were counted and not compared.
+pub(crate) fn too_little(interactions: u64, users: u64, two: u64, times: (i64, i64), allow_small: bool) -> Result<()> {
+    let found = refusals((interactions, users, two), interactions, Some(times));
+    refuse(found.iter().map(|(code, message)| (*code, message.as_str())), allow_small)
+}
+
 const TOO_SMALL: [&str; 3] = ["TOO_FEW_INTERACTIONS", "TOO_FEW_USERS", "TOO_FEW_USERS_SHARE"];
 const TIMESTAMPS_EQUAL: &str = "TIMESTAMPS_EQUAL";
 

@@ -44,6 +44,12 @@ impl Clock {
         Some(Self { as_of, horizon })
     }
 
+    /// The clock right after the newest of some times, of which all distances are multiples of a step; 0 for one time alone.
+    #[must_use]
+    pub fn after(newest: i64, step: i64, horizon: i64) -> Self {
+        Self { as_of: newest.saturating_add(at_most_a_day(step)), horizon: horizon.max(1) }
+    }
+
     /// The held-out window before this clock: as long as the horizon if enough events lie before it, else as long as
     /// they allow. None when nothing can be held out.
     pub(crate) fn held_out(self, interactions: &Interactions) -> Option<HeldOut> {
@@ -72,7 +78,6 @@ fn place(count: usize, share: f64) -> usize {
 
 /// The largest step, of at most a day, that all distances between times are multiples of.
 fn resolution(sorted: &[i64]) -> i64 {
-    const DAY: i64 = 86_400;
     let mut step = 0i64;
     for pair in sorted.windows(2) {
         step = gcd(step, pair[1].saturating_sub(pair[0]));
@@ -80,6 +85,12 @@ fn resolution(sorted: &[i64]) -> i64 {
             break;
         }
     }
+    at_most_a_day(step)
+}
+
+/// The part of a step that days are multiples of; a second for no step.
+fn at_most_a_day(step: i64) -> i64 {
+    const DAY: i64 = 86_400;
     if step == 0 { 1 } else { gcd(step, DAY) }
 }
 

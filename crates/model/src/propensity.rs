@@ -21,6 +21,7 @@ use crate::terms::{
 
 mod fit;
 mod log_odds;
+mod part;
 mod sample;
 
 pub(crate) use fit::{Known, fit};

@@ -12,6 +12,10 @@ use crate::elementary::{exp2, ln};
 use crate::interactions::{History, Interactions};
 use crate::rows::blocks;
 
+mod everyone;
+
+pub use everyone::{Everyone, Sum};
+
 /// Half-lives of the activity of a user, in horizons, each four times the one before; its last term counts all time
 /// alike.
 const ACTIVITY_HALF_LIVES: [f64; 6] = [1.0 / 256.0, 1.0 / 64.0, 1.0 / 16.0, 0.25, 1.0, 4.0];

@@ -170,6 +170,12 @@ impl VocabularyBuilder {
         Ok(number)
     }
 
+    /// The id with this arrival number.
+    #[must_use]
+    pub fn arrived(&self, number: u32) -> Option<&str> {
+        self.arrived.id(number)
+    }
+
     /// How many different ids have arrived.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -15,7 +15,8 @@ use std::ops::ControlFlow;
 
 use item_affinity_model::ndarray::Array2;
 use item_affinity_model::{
-    Clock, Interactions, LogOdds, TrainedModel, Vocabulary, dot, fold_in_users, probability, train,
+    Clock, Everyone, FoldIn, Interactions, LogOdds, TrainedModel, Vocabulary, dot, fold_in_part, fold_in_users,
+    probability, train,
 };
 use planted::{DAY, Event, GROUPS, small};
 use rand::rngs::StdRng;
@@ -227,4 +228,75 @@ fn the_events_of_the_training_give_the_states_of_the_training() {
     assert_eq!(now.histories, model.histories);
     let apart = now.log_odds.users.iter().zip(&model.log_odds.users).map(|(a, b)| (a - b).abs()).fold(0f32, f32::max);
     assert!(apart < 1e-4, "{apart}");
+}
+
+/// The events of a range of users, with the items of the log.
+fn part_of(log: &Interactions, users: std::ops::Range<usize>) -> Interactions {
+    let ids = users.clone().filter_map(|user| log.users().id(user as u32));
+    let ids = Vocabulary::from_sorted(ids).unwrap();
+    let (mut user_index, mut items, mut times, mut weights) = (vec![], vec![], vec![], vec![]);
+    for (number, user) in users.enumerate() {
+        let history = log.history(user);
+        user_index.resize(user_index.len() + history.items.len(), number as u32);
+        items.extend_from_slice(history.items);
+        times.extend_from_slice(history.times);
+        weights.extend_from_slice(history.weights);
+    }
+    Interactions::new(ids, log.items().clone(), user_index, items, times, weights).unwrap()
+}
+
+#[test]
+fn users_folded_in_part_by_part_are_those_of_one_refresh_however_they_are_cut() {
+    let Three { log, old, refreshed: whole, .. } = three(5);
+    let (recipe, propensity) = (&small(), &old.propensity);
+    let factors = old.factors.item_factors.view();
+    let items = FoldIn::new(recipe, factors).unwrap();
+    let users = log.users().len();
+    let mut earlier: Option<LogOdds> = None;
+    for cuts in [vec![0, users], vec![0, 1, users / 3, users / 3, users - 7, users]] {
+        let parts: Vec<_> = cuts.windows(2).map(|cut| part_of(&log, cut[0]..cut[1])).collect();
+        let folded: Vec<_> =
+            parts.iter().map(|part| fold_in_part(recipe, propensity, &items, part, None, NOW).unwrap()).collect();
+        let mut everyone = Everyone::nobody(log.items().len());
+        for (part, now) in parts.iter().zip(&folded).rev() {
+            everyone.merge(&propensity.everyone(part, NOW, now.user_factors.view(), factors).unwrap());
+        }
+        assert_eq!(everyone.users, users as u64);
+        let mut row = 0;
+        let (mut of_users, mut of_pairs) = (Vec::new(), Vec::new());
+        let mut last = None;
+        for (part, now) in parts.iter().zip(&folded) {
+            let log_odds = propensity.log_odds_of_part(part, NOW, now.user_factors.view(), factors, &everyone).unwrap();
+            for user in 0..part.users().len() {
+                assert_eq!(now.user_factors.row(user), whole.user_factors.row(row + user));
+                assert_eq!(now.histories.row(user), whole.histories.row(row + user));
+                assert_eq!(log_odds.repeat.row(user).0, whole.log_odds.repeat.row(row + user).0);
+            }
+            row += part.users().len();
+            of_users.extend_from_slice(&log_odds.users);
+            of_pairs.extend_from_slice(log_odds.repeat.values());
+            last = Some(log_odds);
+        }
+        let last = last.unwrap();
+        let near = |a: &[f32], b: &[f32]| {
+            assert_eq!(a.len(), b.len());
+            a.iter().zip(b).for_each(|(a, b)| assert!((a - b).abs() <= 1e-6 * a.abs().max(1.0), "{a} {b}"));
+        };
+        near(&of_users, &whole.log_odds.users);
+        near(&of_pairs, whole.log_odds.repeat.values());
+        near(&last.items, &whole.log_odds.items);
+        near(&[last.slopes.affinity], &[whole.log_odds.slopes.affinity]);
+        assert_eq!(last.slopes.log_affinity, whole.log_odds.slopes.log_affinity);
+        let repeat = item_affinity_model::Csr::new(
+            whole.histories.indptr().to_vec(),
+            whole.histories.indices().to_vec(),
+            of_pairs,
+            log.items().len(),
+        );
+        let now = LogOdds { users: of_users, repeat: repeat.unwrap(), ..last };
+        if let Some(earlier) = &earlier {
+            assert_eq!(*earlier, now, "the cut shows");
+        }
+        earlier = Some(now);
+    }
 }

@@ -212,7 +212,8 @@ impl Dataset {
         Ok([part(&items, &users), part(&users, &items)])
     }
 
-    fn source(&self, limits: ReadLimits) -> Result<InteractionsSource> {
+    /// The interactions, and the rules by which they count.
+    pub(crate) fn source(&self, limits: ReadLimits) -> Result<InteractionsSource> {
         let mut source = InteractionsSource::new(self.interaction_locations()?);
         if let Some(share) = self.max_bad_row_share {
             source = source.max_bad_rows(share);

@@ -130,6 +130,15 @@ pub enum Error {
         solution: String,
     },
 
+    /// Tasks in other processes failed.
+    #[error("{message}")]
+    Tasks {
+        /// What kind of error it was there.
+        kind: ErrorKind,
+        /// One line with a code and a cure.
+        message: String,
+    },
+
     /// Training gave numbers that no version may hold.
     #[error(
         "ERR_NOT_FINITE: {what} has values that are not finite numbers; raise regularization, or lower the event weights"
@@ -180,6 +189,7 @@ impl Error {
         match self {
             Self::Storage(error) => error.kind(),
             Self::Ingest(error) => error.kind(),
+            Self::Tasks { kind, .. } => *kind,
             Self::Model(error) => model_kind(error),
             Self::Reference { .. } | Self::NoSolutionLocation | Self::OutputInInput { .. } => ErrorKind::Usage,
             Self::Damaged { .. } | Self::Foreign { .. } => ErrorKind::BadInput,

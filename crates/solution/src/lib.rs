@@ -66,7 +66,10 @@ pub use moment::moment;
 pub use next_version::{LOCK_TIMEOUT, PhaseSeconds};
 pub use observer::{Observer, Silent, Stage};
 pub use reference::SolutionRef;
-pub use refresh::{Changes, RefreshJob, RefreshReport};
+pub use refresh::{
+    Changes, GatheredPairs, GatheredUsers, RefreshJob, RefreshReport, RefreshStage, RefreshTask, RefreshTasks,
+    RefreshWork, TaskFailure,
+};
 pub use tables::decode::MOST_ID_BYTES;
 pub use tables::pairs::pairs_schema;
 pub use tables::{FORMAT, FORMAT_VERSION, factor_values, item_states_schema, user_states_schema};

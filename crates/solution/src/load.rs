@@ -72,6 +72,27 @@ impl SolutionVersion {
         Ok(bytes)
     }
 
+    /// Reads the ids of one file of user states, which is checked as by [`SolutionVersion::read_user_part`].
+    pub(crate) async fn user_ids_of(&self, stores: &Stores, part: &UserPart) -> Result<Vec<String>> {
+        let reader = VersionReader::new(stores, &self.reference.location, self.commit.clone())?;
+        let bytes = reader.parquet(&part.entry).await?;
+        let expected = Expected {
+            table: Table::Users,
+            hidden_dimension: self.model.recipe.hidden_dimension,
+            rows: u64::from(part.rows),
+            first_index: part.first_user_index,
+        };
+        let read = move || {
+            let mut ids = Vec::with_capacity(usize::try_from(expected.rows).unwrap_or_default());
+            read_states(&bytes, expected, |rows| {
+                ids.extend(rows.ids.iter().flatten().map(str::to_owned));
+                Ok(())
+            })
+            .map(|()| ids)
+        };
+        blocking("reading user ids", read).await?.map_err(|what| reader.damaged(&part.entry.path, what))
+    }
+
     /// Reads the states of all users: for scoring single pairs, not for ranking, which streams the parts.
     ///
     /// # Errors

@@ -71,13 +71,13 @@ pub(crate) struct Outcome {
 }
 
 /// A job whose files are all written.
-struct Done {
+pub(crate) struct Done {
     /// What the job was in the end: made from the objects that were really read.
-    body: CommitBody,
-    data: DataReport,
-    model: ModelCard,
-    changes: Option<Changes>,
-    seconds: PhaseSeconds,
+    pub(crate) body: CommitBody,
+    pub(crate) data: Option<DataReport>,
+    pub(crate) model: ModelCard,
+    pub(crate) changes: Option<Changes>,
+    pub(crate) seconds: PhaseSeconds,
 }
 
 /// The key of a job on these objects.
@@ -242,10 +242,11 @@ impl Job {
         run.note_seconds("write", seconds.write);
         let body = commit_body(key(&pinned)?, &pinned, &counts, &computed.card, computed.changes.as_ref())?;
         let (model, changes) = (computed.card.clone(), computed.changes);
-        Ok(Done { body, data: report, model, changes, seconds })
+        Ok(Done { body, data: Some(report), model, changes, seconds })
     }
 
-    async fn commit(&self, run: Run, place: &Place, after: Option<u64>, done: Done) -> Result<Outcome> {
+    /// Makes a job whose files are written visible, right after version `after` when that is given.
+    pub(crate) async fn commit(&self, run: Run, place: &Place, after: Option<u64>, done: Done) -> Result<Outcome> {
         let clock = Instant::now();
         self.observer.stage(Stage::new("committing", "commits", Some(1)));
         let run_id = run.run_id.clone();
@@ -260,7 +261,7 @@ impl Job {
             version: commit.version,
             // Another run may have committed the same job while this one was at it.
             already_done: commit.run_id != run_id,
-            data: Some(done.data),
+            data: done.data,
             model: done.model,
             changes: done.changes,
             seconds,

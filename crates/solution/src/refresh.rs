@@ -1,7 +1,11 @@
 //! The refresh job: new user states for a version that was trained, as the next version.
 
 mod fold;
+mod in_parts;
 mod run;
+mod task;
+mod task_rows;
+mod task_work;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +21,9 @@ use crate::observer::Observer;
 use crate::reference::SolutionRef;
 
 pub(crate) use fold::Refreshed;
+pub use task::{RefreshStage, RefreshTask, RefreshTasks, TaskFailure};
+pub use task_rows::{GatheredPairs, GatheredUsers};
+pub use task_work::RefreshWork;
 
 /// Brings newer interactions, and new users, into a solution without a training.
 ///
@@ -51,6 +58,8 @@ pub struct RefreshJob {
     job: Job,
     /// Locations of Users, read where the version uses attributes of them.
     users: Vec<String>,
+    /// Who folds the users in, part by part; none: this process, all at once.
+    tasks: Option<Arc<dyn RefreshTasks>>,
 }
 
 /// What a refresh did.
@@ -63,7 +72,7 @@ pub struct RefreshReport {
     pub version: u64,
     /// Whether the newest version was of the same job, so that nothing was done.
     pub already_done: bool,
-    /// What the data is like; `None` when nothing was read because the job was done already.
+    /// What the data is like; `None` when nothing was read because the job was done already, or when tasks read it.
     pub data: Option<DataReport>,
     /// What the version is; `refreshed_from` names the version that was trained.
     pub model: ModelCard,
@@ -108,7 +117,7 @@ impl Changes {
 impl RefreshJob {
     /// A refresh of a solution: of its newest version, or of the one that `location@7` names.
     pub fn new(solution: impl Into<String>) -> Self {
-        Self { solution: solution.into(), job: Job::of(Dataset::default()), users: Vec::new() }
+        Self { solution: solution.into(), job: Job::of(Dataset::default()), users: Vec::new(), tasks: None }
     }
 
     /// Adds the interactions of a file, a folder or a glob; all together they are the whole history.
@@ -120,6 +129,16 @@ impl RefreshJob {
     /// Adds the users of a location; needed for a version that uses attributes of users, of which it reads those columns.
     pub fn users(mut self, location: impl Into<String>) -> Self {
         self.users.push(location.into());
+        self
+    }
+
+    /// Has the users folded in part by part by tasks, such as those of a cluster, and not in this process, which then
+    /// holds their ids and none of their interactions.
+    ///
+    /// The result is that of one process: the same users, factors and weights bit for bit, and log-odds to within 1e-6,
+    /// because sums over all users are not added up in their order. Versions that use attributes of users are refused.
+    pub fn tasks(mut self, tasks: Option<Arc<dyn RefreshTasks>>) -> Self {
+        self.tasks = tasks;
         self
     }
 

@@ -52,6 +52,13 @@ pub enum Reason {
         /// The run that made it.
         run_id: String,
     },
+    /// What tasks that were run again left beside the files of a version that stays.
+    Leftover {
+        /// Its number.
+        version: u64,
+        /// The run that made it.
+        run_id: String,
+    },
     /// Temporary files that a killed process left beside the commits.
     Temporary,
 }
@@ -134,7 +141,7 @@ impl Versions {
             return Err(Error::OutputNotEmpty { file: self.location().to_string(), example });
         }
         // Files first, commits after: see above.
-        let mut objects = self.folder.objects(self.data_root()).await?;
+        let mut objects = self.folder.objects(data_root(self.artifact)).await?;
         objects.extend(self.folder.objects(OURS).await?);
         let own = run.map(|run| run.run_id.as_str());
         objects.retain(|object| own.is_none() || run_of(self.artifact, &object.name) != own);
@@ -164,13 +171,6 @@ impl Versions {
             return refused("the newest version always stays".to_owned(), "give --keep-versions 1 or more");
         }
         Ok(())
-    }
-
-    pub(crate) fn data_root(&self) -> &'static str {
-        match self.artifact {
-            Artifact::SolutionVersion => "versions",
-            Artifact::Segments => "data",
-        }
     }
 
     /// The clock of the store, from an object that is written for that and removed.
@@ -271,6 +271,16 @@ fn plan(
     for (run_id, objects) in &runs {
         let last = objects.iter().map(|object| object.modified).max().unwrap_or(i64::MAX);
         match (committed.get(run_id.as_str()), old(last)) {
+            (Some(version), _) if !expired.contains(version) => {
+                // Everything else that a run keeps beside its data has a name that the protocol knows.
+                let is_left = |object: &&Object| {
+                    let data = object.name.starts_with(data_root(artifact)) && object.name.ends_with(".parquet");
+                    data && old(object.modified).0
+                };
+                let left = objects.iter().filter(is_left).cloned().collect();
+                let reason = Reason::Leftover { version: *version, run_id: run_id.clone() };
+                found.collected.push(group(reason, None, left));
+            }
             (Some(_), _) => {}
             (None, (false, _)) => found.young += 1,
             (None, (true, age)) => {
@@ -289,6 +299,14 @@ fn plan(
     }
     found.collected.retain(|group| !group.files.is_empty());
     found
+}
+
+/// The folder of the data folders of all runs.
+pub(crate) fn data_root(artifact: Artifact) -> &'static str {
+    match artifact {
+        Artifact::SolutionVersion => "versions",
+        Artifact::Segments => "data",
+    }
 }
 
 /// The run whose folder an object lies in; `None` for everything that is no run's.

@@ -205,7 +205,7 @@ impl Run {
         self.versions.forget(user_ids).await
     }
 
-    fn artifact(&self) -> Artifact {
+    pub(crate) fn artifact(&self) -> Artifact {
         self.versions.artifact
     }
 
@@ -218,7 +218,7 @@ impl Run {
     }
 
     /// Gives out a name, once.
-    fn reserve(&self, name: &str, path: String) -> Result<String> {
+    pub(crate) fn reserve(&self, name: &str, path: String) -> Result<String> {
         let refuse = |reason| Error::Name { reason, name: crate::location::printable(name) };
         check_name(name).map_err(refuse)?;
         check_name(&path).map_err(refuse)?;

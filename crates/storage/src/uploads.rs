@@ -64,7 +64,7 @@ impl Versions {
             return Ok(found);
         }
         let mut written = BTreeMap::<String, i64>::new();
-        for folder in [self.data_root(), OURS] {
+        for folder in [data_root(self.artifact), OURS] {
             for object in self.folder.objects(folder).await? {
                 if let Some(run_id) = run_of(self.artifact, &object.name) {
                     let last = written.entry(run_id.to_owned()).or_insert(object.modified);

@@ -105,14 +105,14 @@ impl Propensity {
 }
 
 impl Regime {
-    fn check(&self, name: &'static str, terms: usize) -> Result<()> {
+    pub(super) fn check(&self, name: &'static str, terms: usize) -> Result<()> {
         match self {
             Self::Fitted { coefficients, .. } => same_length(name, terms, coefficients.len()),
             Self::Never | Self::Prior { .. } => Ok(()),
         }
     }
 
-    fn new_log_odds(&self, terms: &Terms) -> (NewPairSlopes, Vec<f32>, Vec<f32>) {
+    pub(super) fn new_log_odds(&self, terms: &Terms) -> (NewPairSlopes, Vec<f32>, Vec<f32>) {
         let constant = |log_odds: f32| {
             let slopes = NewPairSlopes { affinity: 1.0, log_affinity: 0.0 };
             (slopes, vec![log_odds; terms.users.nrows()], vec![0.0; terms.items.nrows()])
@@ -138,7 +138,7 @@ impl Regime {
         }
     }
 
-    fn repeat_log_odds(
+    pub(super) fn repeat_log_odds(
         &self,
         known: &Interactions,
         terms: &Terms,

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::fit::{Computed, Made, Watch};
 use crate::model_card::ModelCard;
 use crate::moment::moment;
-use crate::observer::Stage;
+use crate::observer::{Observer, Stage};
 use crate::tables::attribute_weights::AttributeWeights;
 use crate::version::ItemStates;
 
@@ -70,7 +70,7 @@ pub(super) fn fold_in(
         return Err(Error::NoKnownItem { interactions: read, solution: location });
     }
     let changes = changes(version, &left_out, &users, interactions.users());
-    say(&changes, users.len() as u64, watch);
+    say(&changes, users.len() as u64, watch.observer);
     watch.check()?;
     let (factors, as_of) = (items.factors.view(), clock.as_of);
     // Users without an item of the version are gone from the interactions.
@@ -131,16 +131,16 @@ fn changes(from: u64, left_out: &LeftOut, before: &Vocabulary, now: &Vocabulary)
 }
 
 /// Tells what is left out, and what looks as if the data were not the whole history.
-fn say(changes: &Changes, users_before: u64, watch: &Watch<'_>) {
+pub(super) fn say(changes: &Changes, users_before: u64, observer: &dyn Observer) {
     let Changes { from, gone_users, left_out_interactions, left_out_items, .. } = changes;
     if *left_out_interactions > 0 {
-        watch.observer.note(&format!(
+        observer.note(&format!(
             "{left_out_interactions} interactions with {left_out_items} items that version {from} does not know are \
              left out; train to take them in"
         ));
     }
     if gone_users.saturating_mul(2) > users_before {
-        watch.observer.warning(&format!(
+        observer.warning(&format!(
             "{gone_users} of the {users_before} users of version {from} have no interactions in these data: a refresh \
              reads the whole history, not only what is new"
         ));

@@ -4,6 +4,7 @@ use item_affinity_ingest::AttributeSelection;
 use item_affinity_storage::Stores;
 
 use super::fold::{Old, fold_in};
+use super::in_parts::Before;
 use super::{RefreshJob, RefreshReport};
 use crate::dataset::Pinned;
 use crate::error::{Error, Result};
@@ -32,7 +33,7 @@ impl RefreshJob {
     /// Reading the interactions and the states of the version, one half-step of the fit over all users, and pairs with
     /// history × (hidden_dimension + 200) multiply-adds. In memory: the interactions, 32 bytes a pair, and the factors.
     pub async fn run(self) -> Result<RefreshReport> {
-        let Self { solution, mut job, users } = self;
+        let Self { solution, mut job, users, tasks } = self;
         let reference = SolutionRef::parse(&solution)?;
         let place = job.place(&reference.location)?;
         let mut plan = Plan::make(&mut job, &users, &place, &reference).await?;
@@ -49,6 +50,11 @@ impl RefreshJob {
             }
         }
         let Plan { newest, from, card, trained, pinned, user_attributes, .. } = plan;
+        if let Some(tasks) = tasks {
+            let key = |pinned: &Pinned| key(&job, pinned, &card, trained);
+            let old = Before { newest, from: &from, card: &card, trained };
+            return Ok(job.refresh_in_parts(begun, &place, pinned, &key, old, tasks.as_ref()).await?.into());
+        }
         job.user_features = user_attributes.as_ref().map(|of| of.columns.clone());
         let old = job.or_cancelled(open(&place.stores, &from, trained, user_attributes)).await?;
         let of_users = card.user_attributes.join(",");

@@ -59,6 +59,19 @@ impl StateTable<'_> {
         parquet_file(&self.batch(rows).map_err(Error::encode)?)
     }
 
+    /// All rows as a Parquet file of one row group, their places counted from the first one's.
+    ///
+    /// # Cost
+    /// As [`StateTable::encode`].
+    pub(crate) fn encode_from(&self, first_index: u32) -> Result<Bytes> {
+        let batch = self.batch(0..self.ids.len()).map_err(Error::encode)?;
+        let (schema, mut columns, _) = batch.into_parts();
+        let places: UInt32Array = (first_index..).take(self.ids.len()).collect::<Vec<_>>().into();
+        let at = schema.index_of(self.table.index()).map_err(Error::encode)?;
+        columns[at] = Arc::new(places);
+        parquet_file(&RecordBatch::try_new(schema, columns).map_err(Error::encode)?)
+    }
+
     fn batch(&self, rows: Range<usize>) -> std::result::Result<RecordBatch, arrow::error::ArrowError> {
         let dimension = self.factors.ncols();
         let schema = self.table.schema(dimension);

@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 /// The folder of the parts, below the folder of the run.
 pub(crate) const FOLDER: &str = "pairs";
 /// Rows in a part: 8 MB, which is what a request for one item reads at least.
-const PART_ROWS: usize = 1 << 19;
+pub(crate) const PART_ROWS: usize = 1 << 19;
 const BATCH_ROWS: usize = 1 << 16;
 
 /// The schema of pairs with history: one row per pair, sorted by `item_index`, then `user_index`.
@@ -101,6 +101,23 @@ impl PairTable {
         ];
         parquet_file(&RecordBatch::try_new(pairs_schema(), columns).map_err(Error::encode)?)
     }
+}
+
+/// Some pairs, which ascend, as a Parquet file.
+pub(crate) fn encode_pairs(pairs: &[Pair]) -> Result<Bytes> {
+    let index = |of: fn(&Pair) -> u32| -> Arc<dyn Array> {
+        Arc::new(UInt32Array::from(pairs.iter().map(of).collect::<Vec<_>>()))
+    };
+    let number = |of: fn(&Pair) -> f32| -> Arc<dyn Array> {
+        Arc::new(Float32Array::from(pairs.iter().map(of).collect::<Vec<_>>()))
+    };
+    let columns = vec![
+        index(|pair| pair.item),
+        index(|pair| pair.user),
+        number(|pair| pair.log_odds),
+        number(|pair| pair.weight),
+    ];
+    parquet_file(&RecordBatch::try_new(pairs_schema(), columns).map_err(Error::encode)?)
 }
 
 /// A pair with history.

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use item_affinity_storage::{
-    Artifact, Collection, CommitBody, Error, ErrorKind, Location, Reason, Retention, Stores, Versions,
+    Artifact, Collection, CommitBody, Error, ErrorKind, Location, Reason, Retention, RunMember, Stores, Versions,
 };
 use rand::{RngExt, SeedableRng};
 use url::Url;
@@ -236,4 +236,46 @@ async fn p6_on_disk_what_a_killed_upload_leaves_goes_and_other_files_stay() {
     assert!(!data.exists() && !root.join(temporary).exists());
     assert!(root.join("data/holiday.jpg").exists() && outside.join("precious").exists());
     assert!(versions.verify(None, true).await.unwrap().faults.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_task_left_beside_a_committed_version_goes_when_it_is_old() {
+    let (store, versions) = scene();
+    let run = versions.begin().await.unwrap();
+    let member = RunMember::new(versions.clone(), &run.run_id).unwrap();
+    let file = parquet();
+    let lost = member.put_parquet("users/part-00000", file.clone(), 1).await.unwrap();
+    let kept = member.put_parquet("users/part-00000", file.clone(), 1).await.unwrap();
+    assert!(lost.path != kept.path && kept.path.contains("/users/part-00000-"), "{lost:?} {kept:?}");
+    member.put_note("everyone", Bytes::from_static(b"note")).await.unwrap();
+    assert_eq!(member.note_of("everyone").await.unwrap(), "note");
+    run.adopt(kept.clone()).unwrap();
+    assert!(run.adopt(kept.clone()).is_err(), "a file is adopted once");
+    let elsewhere = kept.path.replace(&run.run_id, &"0".repeat(32));
+    assert!(run.adopt(item_affinity_storage::FileEntry { path: elsewhere, ..kept.clone() }).is_err());
+    let commit = run.commit(CommitBody { job_key: "refresh".into(), ..CommitBody::default() }).await.unwrap();
+    assert_eq!(commit.files.iter().map(|f| &f.path).collect::<Vec<_>>(), [&kept.path]);
+
+    tokio::time::advance(6 * DAY).await;
+    assert!(versions.collect(&Retention::default(), true).await.unwrap().collected.is_empty());
+    tokio::time::advance(DAY).await;
+    let before = names(&store).await;
+    let gone = versions.collect(&Retention::default(), true).await.unwrap();
+    let [group] = gone.collected.as_slice() else { panic!("{gone:?}") };
+    assert_eq!((&group.files, group.bytes), (&vec![lost.path.clone()], file.len() as u64));
+    assert!(matches!(group.reason, Reason::Leftover { version: 1, .. }));
+    let after = names(&store).await;
+    assert_eq!(before.into_iter().filter(|name| *name != lost.path).collect::<Vec<_>>(), after);
+    assert!(RunMember::new(versions, "../x").is_err());
+}
+
+fn parquet() -> Bytes {
+    use arrow::array::{ArrayRef, Int32Array, RecordBatch};
+    let column: ArrayRef = Arc::new(Int32Array::from(vec![1]));
+    let batch = RecordBatch::try_from_iter([("a", column)]).unwrap();
+    let mut file = Vec::new();
+    let mut writer = parquet::arrow::ArrowWriter::try_new(&mut file, batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+    file.into()
 }

@@ -1,0 +1,174 @@
+//! What the terms of one user need of all others: sums that are gathered part by part, in any order.
+
+use ndarray::Array2;
+use rayon::prelude::*;
+
+use super::{
+    ACTIVITY_HALF_LIVES, ITEM_FLOOR, ITEM_TERMS, MASS, POPULARITY_HALF_LIFE, Terms, USER_FLOOR, USER_TERMS, activity,
+    center,
+};
+use crate::clock::Clock;
+use crate::interactions::{History, Interactions};
+
+/// A sum that is rounded once, at its end: the order of its parts does not show.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Sum {
+    /// The sum as it was rounded on the way.
+    pub rounded: f64,
+    /// What rounding took from it.
+    pub rest: f64,
+}
+
+impl Sum {
+    /// Adds a number.
+    ///
+    /// # Source
+    /// Knuth, *The Art of Computer Programming* 2, 4.2.2, theorem B
+    pub fn add(&mut self, value: f64) {
+        let sum = self.rounded + value;
+        let back = sum - self.rounded;
+        self.rest += (self.rounded - (sum - back)) + (value - back);
+        self.rounded = sum;
+    }
+
+    /// Adds another sum.
+    pub fn merge(&mut self, other: Self) {
+        self.add(other.rounded);
+        self.rest += other.rest;
+    }
+
+    /// The sum.
+    #[must_use]
+    pub fn value(self) -> f64 {
+        self.rounded + self.rest
+    }
+}
+
+/// What a propensity needs of everybody to tell the log-odds of anybody at a moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Everyone {
+    /// Users with an event.
+    pub users: u64,
+    /// Users whose events weigh something.
+    pub active: u64,
+    /// The logarithms of their activities of all time.
+    pub activity: Sum,
+    /// The logarithms of the users' affinities for all items together.
+    pub mass: Sum,
+    /// By item: how much its recent events weigh.
+    pub recent: Vec<Sum>,
+    /// By item: how much all of its events weigh.
+    pub all: Vec<Sum>,
+}
+
+impl Everyone {
+    /// Nobody yet.
+    #[must_use]
+    pub fn nobody(items: usize) -> Self {
+        Self { recent: vec![Sum::default(); items], all: vec![Sum::default(); items], ..Self::default() }
+    }
+
+    /// Adds the users of another part, with the same items.
+    pub fn merge(&mut self, other: &Self) {
+        self.users += other.users;
+        self.active += other.active;
+        self.activity.merge(other.activity);
+        self.mass.merge(other.mass);
+        for (mine, theirs) in [(&mut self.recent, &other.recent), (&mut self.all, &other.all)] {
+            mine.iter_mut().zip(theirs).for_each(|(mine, theirs)| mine.merge(*theirs));
+        }
+    }
+
+    /// The users of a part.
+    ///
+    /// # Shapes
+    /// mass: one per user, the logarithm of the affinity for all items together
+    pub(crate) fn of(known: &Interactions, clock: Clock, mass: &[f64]) -> Self {
+        let mut out = Self::nobody(known.items().len());
+        for (user, mass) in mass.iter().enumerate() {
+            let History { items, times, weights } = known.history(user);
+            if items.is_empty() {
+                continue;
+            }
+            out.users += 1;
+            out.mass.add(*mass);
+            let mut whole = 0.0;
+            for ((item, time), weight) in items.iter().zip(times).zip(weights) {
+                let weight = f64::from(*weight);
+                out.recent[*item as usize].add(weight * clock.decay(*time, POPULARITY_HALF_LIFE));
+                out.all[*item as usize].add(weight);
+                whole += weight;
+            }
+            if whole > 0.0 {
+                out.active += 1;
+                out.activity.add((whole + USER_FLOOR).ln());
+            }
+        }
+        out
+    }
+}
+
+impl Terms {
+    /// The terms of the users of a part, and of all items, against everybody.
+    ///
+    /// # Shapes
+    /// mass: one per user of `known`, as for [`Everyone::of`]; everyone: of the items of `known`
+    /// # Cost
+    /// as [`Terms::new`]
+    pub(crate) fn of_part(known: &Interactions, clock: Clock, mass: &[f64], everyone: &Everyone) -> Self {
+        let users = known.users().len();
+        let mut user_terms = vec![0f64; users * USER_TERMS];
+        user_terms.par_chunks_mut(USER_TERMS).enumerate().for_each(|(user, terms)| {
+            activity(&known.history(user), clock, terms);
+        });
+        let (activity, mean) = (mean(everyone.activity, everyone.active), mean(everyone.mass, everyone.users));
+        for (terms, mass) in user_terms.chunks_exact_mut(USER_TERMS).zip(mass) {
+            terms[ACTIVITY_HALF_LIVES.len()] -= activity;
+            terms[MASS] = mass - mean;
+        }
+        let counts = everyone.recent.iter().zip(&everyone.all);
+        let mut item_terms: Vec<f64> = counts
+            .flat_map(|(recent, all)| [(recent.value() + ITEM_FLOOR).ln(), (all.value() + ITEM_FLOOR).ln()])
+            .collect();
+        center(&mut item_terms, ITEM_TERMS, 1, ITEM_FLOOR);
+        let items = everyone.all.len();
+        #[allow(clippy::cast_precision_loss)]
+        let unit = mean - (items.max(1) as f64).ln();
+        Self {
+            clock,
+            unit,
+            per_unit: (-unit).exp(),
+            present: known.indptr().windows(2).map(|bounds| bounds[0] < bounds[1]).collect(),
+            users: Array2::from_shape_vec((users, USER_TERMS), user_terms).unwrap_or_default(),
+            items: Array2::from_shape_vec((items, ITEM_TERMS), item_terms).unwrap_or_default(),
+        }
+    }
+}
+
+#[allow(clippy::cast_precision_loss)] // counts of users are far below 2^53
+fn mean(sum: Sum, count: u64) -> f64 {
+    if count == 0 { 0.0 } else { sum.value() / count as f64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sum_does_not_depend_on_the_order_of_its_parts() {
+        let values = (1..2_000).map(|n| (f64::from(n) * 0.7).sin() * 10f64.powi(n % 17)).collect::<Vec<_>>();
+        let sum = |values: &mut dyn Iterator<Item = f64>| {
+            values.fold(Sum::default(), |mut sum, value| {
+                sum.add(value);
+                sum
+            })
+        };
+        let (there, back) = (sum(&mut values.iter().copied()), sum(&mut values.iter().rev().copied()));
+        let mut halves = sum(&mut values[1_000..].iter().copied());
+        halves.merge(sum(&mut values[..1_000].iter().copied()));
+        assert_eq!(there.value().to_bits(), back.value().to_bits());
+        assert_eq!(there.value().to_bits(), halves.value().to_bits());
+        let plain = |values: &mut dyn Iterator<Item = f64>| values.sum::<f64>();
+        assert_ne!(plain(&mut values.iter().copied()), plain(&mut values.iter().rev().copied()));
+    }
+}
