@@ -37,7 +37,7 @@ pub(crate) fn write_log(folder: &Path) -> (String, String) {
     }
     let early = folder.join("early.parquet");
     copy(&format!("timestamp < {TRAINED_AT} AND user_id NOT LIKE '%0' AND item_id <> 'COFFEE-01'"), &early);
-    succeed(["sql", "--allow-copy", "-c", &query]);
+    succeed(["sql", "--allow-copy", "-c", query.trim_end_matches("; ")]);
     (early.display().to_string(), format!("{}/", log.display()))
 }
 
