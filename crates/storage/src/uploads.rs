@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::commit::OURS;
-use crate::garbage::{own_now, run_of};
+use crate::garbage::{data_root, own_now, run_of};
 use crate::{Error, Result, Retention, Stores, Versions};
 
 /// An upload that a run left open.
