@@ -126,7 +126,7 @@ impl Drop for Job {
                 let mut client = SchedulerGrpcClient::connect(url).await.ok()?;
                 client.cancel_job(CancelJobParams { job_id }).await.ok()
             };
-            runtime.map(|runtime| runtime.block_on(tokio::time::timeout(CANCELLED_WITHIN, cancelled))).is_ok()
+            runtime.map(|r| r.block_on(async { tokio::time::timeout(CANCELLED_WITHIN, cancelled).await })).is_ok()
         };
         if let Ok(thread) = std::thread::Builder::new().spawn(cancel) {
             let _: std::thread::Result<bool> = thread.join();
