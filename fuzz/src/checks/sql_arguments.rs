@@ -14,7 +14,7 @@ use super::small_version;
 async fn small_session() -> SessionContext {
     let stores = Stores::in_memory();
     small_version::commit(&stores, &small_version::FILES).await;
-    let settings = SessionSettings { memory_limit: Some(256 << 20), target_partitions: Some(1) };
+    let settings = SessionSettings { memory_limit: Some(256 << 20), target_partitions: Some(1), temp_limit: None };
     let session = session(&stores, settings).expect("a session");
     let set = session.sql("SET item_affinity.solution_version = 'memory:///solution'").await.expect("an option");
     set.collect().await.expect("an option");

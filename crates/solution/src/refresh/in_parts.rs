@@ -14,7 +14,7 @@ use super::fold::say;
 use super::task::{RefreshStage, RefreshTask, RefreshTasks, TaskFailure, pair_groups, parts_of};
 use super::task_rows::{FileKind, Sums, WrittenFile, files_of};
 use super::task_work::{broken, put_sums, remove_sums};
-use crate::dataset::Pinned;
+use crate::dataset::{Pinned, ReadLimits};
 use crate::error::{Error, Result};
 use crate::history::commit_body;
 use crate::model_card::ModelCard;
@@ -71,6 +71,9 @@ impl Job {
             let columns = card.user_attributes.join(",");
             let cure = "a cluster has no Users; leave --cluster out".to_owned();
             return Err(Error::UserAttributes { columns, solution: from.to_string(), cure });
+        }
+        if !self.or_cancelled(async { Ok(place.versions.tombstones().await?) }).await?.is_empty() {
+            return Err(Error::ForgottenInTasks { solution: from.to_string() });
         }
         let mut seconds = PhaseSeconds::default();
         let clock = Instant::now();
@@ -146,7 +149,8 @@ impl Job {
             self.observer.advance(progress.rows, Some(progress.total_rows).filter(|total| *total > 0));
         };
         let items = Arc::new(version.items.ids.clone());
-        let survey = survey_interactions(stores, &self.dataset.source(self.threads)?, items, &progress).await?;
+        let limits = ReadLimits { threads: self.threads, memory: self.memory_limit };
+        let survey = survey_interactions(stores, &self.dataset.source(limits)?, items, &progress).await?;
         survey.refusal(self.allow_small_data)?;
         for warning in &survey.warnings {
             self.observer.warning(&format!("{}: {}", warning.code, warning.message));
