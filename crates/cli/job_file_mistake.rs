@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn a_mistake_is_told_with_the_line_and_column_of_its_key() {
         let text =
-            "quiet = true\n[train]\n  solution = 's'\n\n[[segment]]\nitem = 'A'\n[[segment]]\nü = 1\n itme = 'B'\n";
+            "quiet = true\n[train]\n  solution = 's'\n\n[[segment]]\nitem = 'A'\n[[segment]]\n'ü' = 1\n itme = 'B'\n";
         let place = |key, number, option| byte_of(text, key, number, option).map(|byte| Place::of(text, byte));
         assert_eq!(place("quiet", 0, None), Some(Place { line: 1, column: 1 }));
         assert_eq!(place("train", 0, None), Some(Place { line: 2, column: 2 }));

@@ -294,8 +294,9 @@ fn corpus(case: &mut Case, part: &str, expected: fn(&str) -> Option<i32>) {
         let path = Path::new(&folder).join(part).join(file).display().to_string();
         let output = case.path("out");
         let query = format!("CREATE EXTERNAL TABLE t STORED AS PARQUET LOCATION '{path}'; SELECT * FROM t");
+        let root = folder.to_string_lossy();
         for arguments in [
-            vec!["sql", "--format", "ndjson", "--output", &output, "-c", &query],
+            vec!["sql", "--root", &root, "--format", "ndjson", "--output", &output, "-c", &query],
             vec!["check", "--quiet", "--interactions", &path],
             vec!["segment", "--quiet", "--solution", solution(), "--items", &path, "--output", &output],
         ] {

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
+use datafusion::arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use datafusion::sql::sqlparser::parser::ParserError;
 use item_affinity_storage::{ErrorKind, from_object_store};
@@ -119,6 +120,8 @@ pub fn error_kind(error: &DataFusionError) -> ErrorKind {
         Cause::Store(error) => error.kind(),
         Cause::Engine(root) => match root {
             DataFusionError::IoError(_) => ErrorKind::Storage,
+            // Writers of temporary files wrap what the disk answered.
+            DataFusionError::ArrowError(error, _) if matches!(**error, ArrowError::IoError(..)) => ErrorKind::Storage,
             DataFusionError::ResourcesExhausted(_) => ErrorKind::Limit,
             DataFusionError::Internal(_) => ErrorKind::Bug,
             _ => ErrorKind::BadInput,
