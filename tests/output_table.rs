@@ -1,6 +1,6 @@
 //! Committed segments as a table in SQL.
 
-use crate::common::{cli, csv_rows, solution, succeed};
+use crate::common::{cli, csv_rows, item_affinity, run, solution, succeed};
 
 #[test]
 fn committed_segments_are_a_table_of_the_newest_version_or_of_the_one_that_is_named() {
@@ -60,4 +60,21 @@ fn json_lines_and_places_without_segments_are_refused() {
     assert!(refused(&format!("{output}@7")).contains('7'), "{}", refused(&format!("{output}@7")));
     // A solution is no output.
     assert!(!refused(solution()).is_empty());
+}
+
+#[test]
+fn p40_a_query_prints_its_rows_and_nothing_that_the_engine_says_at_trace_level() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("segments").display().to_string();
+    succeed(["segment", "--quiet", "--solution", solution(), "--item", "COFFEE-01", "--output", &output]);
+    // A grouped query with a limit: the engine prints the batches of such a one where its log is wanted at trace level.
+    let query = format!("SELECT DISTINCT user_id FROM item_affinity_output('{output}') WHERE rank <= 9 ORDER BY 1 LIMIT 2");
+    for level in [None, Some("trace")] {
+        let mut command = item_affinity();
+        command.args(["sql", "--format", "csv", "--root"]).arg(folder.path()).args(["-c", &query]);
+        command.envs(level.map(|level| ("RUST_LOG", level)));
+        let ended = run(&mut command);
+        assert_eq!((ended.code, ended.stdout.lines().count()), (0, 3), "{level:?}: {}", ended.stdout);
+        assert!(ended.stdout.starts_with("user_id\n"), "{}", ended.stdout);
+    }
 }

@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use item_affinity_solution::{Observer, Stage};
 use tracing::Level;
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::{FilterExt, filter_fn};
+use tracing_subscriber::filter::{FilterExt, LevelFilter, filter_fn};
 use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -26,16 +26,20 @@ pub(crate) fn start_logging(global: &Global) {
         (false, _) => "debug",
     };
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    let filter = filter.and(filter_fn(|line| {
+    let told = filter_fn(|line| {
         let target = line.target();
         !repeats_itself(target) && (*line.level() <= Level::WARN || !tells_too_much(target))
-    }));
+    });
+    // Without a hint every line of every level would be made, to be looked at.
+    let filter = filter.and(told.with_max_level_hint(LevelFilter::TRACE));
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let log = tracing_subscriber::registry();
     match global.log_format {
         LogFormat::Text => log.with(lines.with_ansi(std::io::stderr().is_terminal()).with_filter(filter)).init(),
         LogFormat::Json => log.with(lines.json().with_filter(filter)).init(),
     }
+    // At its trace level the engine prints batches, with the ids of users, to where our data goes.
+    log::set_max_level(log::max_level().min(log::LevelFilter::Debug));
 }
 
 /// Whether a library prints requests with their headers, or the tokens and plans of SQL with all that was typed there,
