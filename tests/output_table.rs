@@ -68,7 +68,8 @@ fn p40_a_query_prints_its_rows_and_nothing_that_the_engine_says_at_trace_level()
     let output = folder.path().join("segments").display().to_string();
     succeed(["segment", "--quiet", "--solution", solution(), "--item", "COFFEE-01", "--output", &output]);
     // A grouped query with a limit: the engine prints the batches of such a one where its log is wanted at trace level.
-    let query = format!("SELECT DISTINCT user_id FROM item_affinity_output('{output}') WHERE rank <= 9 ORDER BY 1 LIMIT 2");
+    let query =
+        format!("SELECT DISTINCT user_id FROM item_affinity_output('{output}') WHERE rank <= 9 ORDER BY 1 LIMIT 2");
     for level in [None, Some("trace")] {
         let mut command = item_affinity();
         command.args(["sql", "--format", "csv", "--root"]).arg(folder.path()).args(["-c", &query]);

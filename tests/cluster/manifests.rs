@@ -161,7 +161,8 @@ fn cluster_manifests_keep_the_schemas_of_kubernetes() {
 #[test]
 fn cluster_commands_of_the_readme_are_commands_of_this_binary() {
     let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
-    let block = readme.split_once("```console\n").unwrap().1.split_once("```").unwrap().0.replace("\\\n", "");
+    let section = readme.split_once("### On a cluster\n").unwrap().1;
+    let block = section.split_once("```console\n").unwrap().1.split_once("```").unwrap().0.replace("\\\n", "");
     let commands = block.lines().filter_map(|line| line.strip_prefix("item-affinity ")).collect::<Vec<_>>();
     assert_eq!(commands.len(), 3);
     for command in commands {

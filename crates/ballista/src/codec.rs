@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use ballista_core::serde::BallistaPhysicalExtensionCodec;
 use datafusion::common::{not_impl_err, plan_datafusion_err, plan_err};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
@@ -25,13 +24,14 @@ use crate::message::{
     CandidateUsersMessage, ExplainSegmentsMessage, FORMAT, ItemsMessage, Node, NodeMessage, QueryMessage,
     RefreshMessage, SegmentsFinalMessage,
 };
+use crate::shuffle_codec::ShuffleCodec;
 
 /// The codec of scheduler, executors and clients. The place of a codec in the list is written into the messages, so the
 /// list is the same everywhere, and a new one goes to its end.
 #[must_use]
 pub fn cluster_codec(stores: Stores) -> Arc<dyn PhysicalExtensionCodec> {
     Arc::new(ComposedPhysicalExtensionCodec::new(vec![
-        Arc::new(BallistaPhysicalExtensionCodec::default()),
+        Arc::new(ShuffleCodec::default()),
         Arc::new(ItemAffinityCodec::new(stores)),
     ]))
 }

@@ -15,6 +15,7 @@ mod health;
 mod message;
 mod processes;
 mod session;
+mod shuffle_codec;
 mod submission;
 
 pub use cluster_exec::{ClusterExec, submit_plan, travelling};

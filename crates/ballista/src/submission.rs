@@ -2,6 +2,7 @@
 //!
 //! Ballista's own client does all of that but the last: a job whose client is gone would run to its end.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ballista_core::client::BallistaClient;
@@ -103,7 +104,7 @@ impl Job {
                 }
                 Some(job_status::Status::Successful(done)) => {
                     self.over = true;
-                    return Ok((done.partition_location, answer.flight_proxy));
+                    return Ok((once_each(done.partition_location), answer.flight_proxy));
                 }
                 Some(job_status::Status::Queued(_) | job_status::Status::Running(_)) | None => {
                     tokio::time::sleep(ASKED_EVERY).await;
@@ -111,6 +112,14 @@ impl Job {
             }
         }
     }
+}
+
+/// One place of each partition: one that was made again after its executor was lost may be named twice.
+fn once_each(locations: Vec<PartitionLocation>) -> Vec<PartitionLocation> {
+    let number =
+        |l: &PartitionLocation| l.partition_id.as_ref().map(|id| (id.stage_id, id.partition_id, l.map_partition_id));
+    let newest: BTreeMap<_, _> = locations.into_iter().map(|location| (number(&location), location)).collect();
+    newest.into_values().collect()
 }
 
 impl Drop for Job {

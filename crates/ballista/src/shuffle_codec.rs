@@ -1,0 +1,53 @@
+//! Ballista's own codec, whose readers of shuffled rows read every partition once.
+
+use std::any::Any;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use ballista_core::execution_plans::ShuffleReaderExec;
+use ballista_core::serde::BallistaPhysicalExtensionCodec;
+use ballista_core::serde::scheduler::PartitionLocation;
+use datafusion::error::Result;
+use datafusion::execution::TaskContext;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion_proto::physical_plan::{PhysicalExtensionCodec, PhysicalProtoConverterExtension};
+
+/// After an executor was lost a scheduler may name two places for one partition of a stage: where it was made first, and
+/// where it was made again. Both hold the same rows, and a reader of both would have them twice.
+#[derive(Debug, Default)]
+pub(crate) struct ShuffleCodec(BallistaPhysicalExtensionCodec);
+
+impl PhysicalExtensionCodec for ShuffleCodec {
+    fn try_decode(
+        &self,
+        buf: &[u8],
+        inputs: &[Arc<dyn ExecutionPlan>],
+        context: &TaskContext,
+        converter: &dyn PhysicalProtoConverterExtension,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let mut node = self.0.try_decode(buf, inputs, context, converter)?;
+        let reader =
+            Arc::get_mut(&mut node).and_then(|node| (node as &mut dyn Any).downcast_mut::<ShuffleReaderExec>());
+        if let Some(reader) = reader {
+            reader.partition.iter_mut().for_each(keep_newest);
+        }
+        Ok(node)
+    }
+
+    fn try_encode(
+        &self,
+        node: Arc<dyn ExecutionPlan>,
+        buf: &mut Vec<u8>,
+        converter: &dyn PhysicalProtoConverterExtension,
+    ) -> Result<()> {
+        self.0.try_encode(node, buf, converter)
+    }
+}
+
+/// Of places of one partition the one that was named last.
+fn keep_newest(locations: &mut Vec<PartitionLocation>) {
+    let mut known = HashSet::new();
+    locations.reverse();
+    locations.retain(|l| known.insert((l.partition_id.stage_id, l.map_partition_id, l.partition_id.partition_id)));
+    locations.reverse();
+}
