@@ -34,7 +34,7 @@ fn client(server: &S3Server, scheduler: Option<&Scheduler>, arguments: &[&str]) 
     let mut command = item_affinity();
     command.envs(server.environment()).args(arguments).args(["--threads", "12"]);
     if let Some(scheduler) = scheduler {
-        command.args(["--cluster", &scheduler.address(), "--cluster-timeout", "120s"]);
+        command.args(["--cluster", &scheduler.address(), "--cluster-timeout", "60s"]);
     }
     run(&mut command)
 }
