@@ -171,18 +171,21 @@ async fn unknown_fields_and_settings_of_a_newer_minor_format_are_passed_over() {
 
 #[tokio::test]
 async fn a_card_that_contradicts_the_files_is_damage() {
-    let cases: [(&str, serde_json::Value); 6] = [
-        ("/users", 241.into()),
-        ("/items", u64::MAX.into()),
-        ("/recipe/hidden_dimension", 64.into()),
-        ("/item_ids_sha256", "00".into()),
-        ("/user_ids_sha256", "00".into()),
-        ("/format", "pickle".into()),
+    const DAMAGED: &str = "ERR_SOLUTION_DAMAGED: ";
+    // Under a right checksum, digests of other ids are a card of another solution.
+    const FOREIGN: &str = "ERR_SOLUTION_FOREIGN: ";
+    let cases: [(&str, serde_json::Value, &str); 6] = [
+        ("/users", 241.into(), DAMAGED),
+        ("/items", u64::MAX.into(), DAMAGED),
+        ("/recipe/hidden_dimension", 64.into(), DAMAGED),
+        ("/item_ids_sha256", "00".into(), FOREIGN),
+        ("/user_ids_sha256", "00".into(), FOREIGN),
+        ("/format", "pickle".into(), DAMAGED),
     ];
-    for (field, value) in cases {
+    for (field, value, code) in cases {
         let outcome = forged_card(|card| *card.pointer_mut(field).unwrap() = value).await;
         let text = outcome.err().unwrap_or_else(|| panic!("{field} was not found")).to_string();
-        assert!(text.starts_with("ERR_SOLUTION_DAMAGED: "), "{field}: {text}");
+        assert!(text.starts_with(code), "{field}: {text}");
         assert!(text.contains("file=versions/"), "{field}: {text}");
     }
 }
