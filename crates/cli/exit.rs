@@ -152,6 +152,18 @@ pub(crate) async fn until_signal(
     }
 }
 
+/// From here on a signal is seen at once, however busy the workers are.
+///
+/// A busy worker looks for input and signals after every 61 steps of its tasks (tokio's `event_interval`), and a step of a
+/// query may take tens of milliseconds. Whichever runtime reads a signal first wakes everybody who waits for it, so one that does nothing else is
+/// enough.
+pub(crate) fn listen_to_signals() -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
+    // It takes no signal itself: one that nobody waits for ends the process as before.
+    let wait = move || runtime.block_on(std::future::pending::<()>());
+    std::thread::Builder::new().name("signals".to_owned()).spawn(wait).map(drop)
+}
+
 /// The next SIGINT or SIGTERM, with its exit code.
 async fn signalled() -> (u8, &'static str) {
     let terminated = async {

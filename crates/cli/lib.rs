@@ -110,7 +110,8 @@ fn start(arguments: Arguments) -> ExitCode {
     if let Some(threads) = threads {
         builder.worker_threads(threads.get());
     }
-    let runtime = match builder.thread_stack_size(WORKER_STACK).enable_all().build() {
+    let runtime = builder.thread_stack_size(WORKER_STACK).enable_all().build();
+    let runtime = match runtime.and_then(|runtime| exit::listen_to_signals().map(|()| runtime)) {
         Ok(runtime) => runtime,
         Err(error) => return exit::report(&Failure::from(anyhow::Error::new(error))),
     };
