@@ -9,7 +9,9 @@ use std::hint::black_box;
 use std::ops::ControlFlow;
 
 use item_affinity_model::ndarray::Array2;
-use item_affinity_model::{Csr, FoldIn, ItemAffinity, NewPairSlopes, TileLogOdds, TopKUsers, fit, score_tile};
+use item_affinity_model::{
+    Csr, FoldIn, ItemAffinity, ItemPanels, NewPairSlopes, TileLogOdds, TopKUsers, fit, score_tile,
+};
 use rayon::ThreadPoolBuilder;
 
 const DIMENSION: usize = 149;
@@ -32,10 +34,7 @@ fn main() {
         "fit_factors" => counted_fit_factors(&pairs()),
         "score_tile" => counted_score_tile(&matrix(ASKED, 2), &matrix(TILE, 3)),
         "rank_tiles" => {
-            let (items, users) = (matrix(ASKED, 2), matrix(TILE, 3));
-            let mut scores = vec![0.0; ASKED * TILE];
-            score_tile(items.view(), users.view(), &mut scores).unwrap();
-            counted_rank_tiles(&scores);
+            counted_rank_tiles(&ItemPanels::new(matrix(ASKED, 2).view()), &matrix(TILE, 3));
         }
         // Also what `cargo test` and `cargo bench` ask for, with arguments of their own.
         _ => println!("solve_users\nfit_factors\nscore_tile\nrank_tiles"),
@@ -63,9 +62,9 @@ fn counted_score_tile(items: &Array2<f32>, users: &Array2<f32>) {
     black_box(&scores);
 }
 
-/// The filter over tiles of affinities, and the candidates behind it.
+/// The product of tiles with the filter behind it, and the candidates.
 #[inline(never)]
-fn counted_rank_tiles(affinities: &[f32]) {
+fn counted_rank_tiles(items: &ItemPanels, users: &Array2<f32>) {
     let user_log_odds: Vec<f32> = numbers(4).take(TILE).map(|x| x - 6.0).collect();
     let item_log_odds: Vec<f32> = numbers(5).take(ASKED).collect();
     let slopes = NewPairSlopes { affinity: 0.3, log_affinity: 0.4 };
@@ -75,7 +74,7 @@ fn counted_rank_tiles(affinities: &[f32]) {
     for tile in 0..TILES {
         let first = (tile * TILE) as u32;
         let index: Vec<u32> = (first..first + TILE as u32).collect();
-        best.push_new_pairs(affinities, &index, log_odds, &history).unwrap();
+        best.push_new_pairs(items, users.view(), &index, log_odds, &history).unwrap();
     }
     black_box(best.finish());
 }

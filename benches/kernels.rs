@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput, measurement::WallTime};
 use item_affinity_model::ndarray::{Array2, s};
 use item_affinity_model::{
-    Csr, FoldIn, Interactions, ItemAffinity, NewPairSlopes, Scored, TileLogOdds, TopKUsers, Vocabulary, fit, refit,
-    score_tile, train,
+    Csr, FoldIn, Interactions, ItemAffinity, ItemPanels, NewPairSlopes, Scored, TileLogOdds, TopKUsers, Vocabulary,
+    fit, refit, score_tile, train,
 };
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
@@ -272,23 +272,28 @@ impl Request {
     fn run_share(&self, rank: Rank, k: usize, users: std::ops::Range<usize>) -> Vec<Vec<Scored>> {
         let slopes = NewPairSlopes { affinity: 0.3, log_affinity: 0.4 };
         let mut best = TopKUsers::new(ASKED_ITEMS, k);
-        let mut tile = vec![0.0; ASKED_ITEMS * TILE];
+        let (mut tile, panels) = (vec![0.0; ASKED_ITEMS * TILE], ItemPanels::new(self.items.view()));
         let index: Vec<u32> = users.clone().map(|user| user as u32).collect();
         for from in users.clone().step_by(TILE) {
             let to = users.end.min(from + TILE);
+            let of_users = self.users.slice(s![from..to, ..]);
             let scores = &mut tile[..ASKED_ITEMS * (to - from)];
-            score_tile(self.items.view(), self.users.slice(s![from..to, ..]), scores).expect("shapes agree");
+            let mut product = || score_tile(self.items.view(), of_users, scores).expect("shapes agree");
             let index = &index[from - users.start..to - users.start];
             match rank {
                 Rank::Product => {
+                    product();
                     std::hint::black_box(&scores);
                 }
-                Rank::Affinities => best.push(scores, index).expect("scores"),
+                Rank::Affinities => {
+                    product();
+                    best.push(scores, index).expect("scores");
+                }
                 Rank::Probabilities => {
                     let log_odds =
                         TileLogOdds { slopes, users: &self.user_log_odds[from..to], items: &self.item_log_odds };
                     best.push_repeat_pairs(index, &self.history).expect("pairs");
-                    best.push_new_pairs(scores, index, log_odds, &self.history).expect("pairs");
+                    best.push_new_pairs(&panels, of_users, index, log_odds, &self.history).expect("pairs");
                 }
             }
         }

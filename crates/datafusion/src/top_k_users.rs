@@ -7,8 +7,8 @@ use datafusion::arrow::array::{ArrayRef, AsArray, Float32Array, RecordBatch, UIn
 use datafusion::arrow::datatypes::{Float32Type, UInt32Type};
 use datafusion::common::internal_err;
 use datafusion::error::Result;
-use item_affinity_model::ndarray::{ArrayView2, s};
-use item_affinity_model::{Scored, TileLogOdds, TopKUsers, score_tile};
+use item_affinity_model::ndarray::{ArrayView2, Axis, s};
+use item_affinity_model::{ItemPanels, Scored, TileLogOdds, TopKUsers};
 use item_affinity_solution::factor_values;
 
 use crate::asked_items::Ranking;
@@ -19,34 +19,35 @@ use crate::top_k_users_exec::SegmentQuery;
 use crate::user_ids::{SortedUserIds, UserIds};
 use crate::user_states::{FACTOR, LOG_ODDS, USER_ID, USER_INDEX};
 
-/// Users in one tile of scores: with [`ITEM_BLOCK`] items it takes 2 MB, which stays in the second-level cache.
-const TILE_USERS: usize = 1024;
-/// Items in one tile of scores.
+/// Users that are ranked for all items before the next: their factors stay in the second-level cache.
+const TILE_USERS: usize = 512;
+/// Items that are ranked together.
 pub(crate) const ITEM_BLOCK: usize = 512;
+
 /// Scores batches of user states against the asked items and keeps the best `k` users of each.
 pub(crate) struct PartitionTopK {
     query: Arc<SegmentQuery>,
     /// Of the asked items; pairs in blocks of [`ITEM_BLOCK`] items.
     ranking: Arc<Ranking>,
-    blocks: Vec<TopKUsers>,
-    tile: Vec<f32>,
+    blocks: Vec<(ItemPanels, TopKUsers)>,
     /// None are kept where nobody asks for them.
     ids: UserIds,
 }
 
 impl PartitionTopK {
     pub(crate) fn new(query: Arc<SegmentQuery>, ranking: Arc<Ranking>) -> Self {
-        let (items, k) = (ranking.factors.nrows(), query.num_results);
-        let blocks = (0..items).step_by(ITEM_BLOCK).map(|at| TopKUsers::new(ITEM_BLOCK.min(items - at), k)).collect();
-        let tile = vec![0.0; items.min(ITEM_BLOCK) * TILE_USERS];
-        Self { query, ranking, blocks, tile, ids: UserIds::new() }
+        let blocks = ranking.factors.axis_chunks_iter(Axis(0), ITEM_BLOCK);
+        let block = |factors: ArrayView2<'_, f32>| {
+            (ItemPanels::new(factors), TopKUsers::new(factors.nrows(), query.num_results))
+        };
+        let blocks = blocks.map(block).collect();
+        Self { query, ranking, blocks, ids: UserIds::new() }
     }
 
-    /// Bytes held: candidates, the tile of scores, and ids of users; not the shared history.
+    /// Bytes held: candidates, factors of items, and ids of users; not the shared history.
     pub(crate) fn allocated_bytes(&self) -> usize {
-        self.blocks.iter().map(TopKUsers::allocated_bytes).sum::<usize>()
-            + self.tile.capacity() * size_of::<f32>()
-            + self.ids.allocated_bytes()
+        let blocks = self.blocks.iter().map(|(factors, top)| factors.allocated_bytes() + top.allocated_bytes());
+        blocks.sum::<usize>() + self.ids.allocated_bytes()
     }
 
     /// Scores the users of one batch (`user_index, factor, log_odds[, user_id]`) and returns how many there were; ends
@@ -69,30 +70,27 @@ impl PartitionTopK {
             }
             let to = users.min(from + TILE_USERS);
             let user_factors = factors.slice(s![from..to, ..]);
-            for (block, top) in self.blocks.iter_mut().enumerate() {
+            for (block, (item_factors, top)) in self.blocks.iter_mut().enumerate() {
                 let first = block * ITEM_BLOCK;
-                let items = self.ranking.factors.nrows().min(first + ITEM_BLOCK) - first;
                 let (tile_users, history) = (&user_index.values()[from..to], &self.ranking.history[block]);
                 if repeat_pairs {
                     top.push_repeat_pairs(tile_users, history).map_err(from_model)?;
                 }
                 if new_pairs {
-                    let item_factors = self.ranking.factors.slice(s![first..first + items, ..]);
-                    let affinities = &mut self.tile[..items * (to - from)];
-                    score_tile(item_factors, user_factors, affinities).map_err(from_model)?;
                     let tile = TileLogOdds {
                         slopes: self.ranking.slopes,
                         users: &log_odds[from..to],
-                        items: &self.ranking.log_odds[first..first + items],
+                        items: &self.ranking.log_odds[first..][..item_factors.items()],
                     };
-                    top.push_new_pairs(affinities, tile_users, tile, history).map_err(from_model)?;
+                    let pushed = top.push_new_pairs(item_factors, user_factors, tile_users, tile, history);
+                    pushed.map_err(from_model)?;
                 }
             }
         }
         if self.query.user_ids {
             self.ids.push(user_index, batch.column(USER_ID).as_string::<i32>().clone());
             if self.ids.are_many() {
-                self.ids.keep(self.blocks.iter().flat_map(TopKUsers::users));
+                self.ids.keep(self.blocks.iter().flat_map(|(_, top)| top.users()));
             }
         }
         Ok(users)
@@ -103,7 +101,7 @@ impl PartitionTopK {
     pub(crate) fn finish(self, batch_size: usize, stop: &AtomicBool) -> Result<Candidates> {
         let ids = self.ids.sort()?;
         let wanted = self.blocks.into_iter().take_while(|_| !stop.load(Ordering::Relaxed));
-        let segments = wanted.flat_map(TopKUsers::finish).collect::<Vec<_>>();
+        let segments = wanted.flat_map(|(_, top)| top.finish()).collect::<Vec<_>>();
         let user_ids = self.query.user_ids;
         Ok(Candidates { ids, user_ids, segments, batch_size: batch_size.max(1), item: 0, at: 0 })
     }

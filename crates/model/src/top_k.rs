@@ -2,7 +2,9 @@
 
 mod candidates;
 mod filter;
+mod panels;
 mod rank;
+mod tile;
 
 use std::ops::Range;
 
@@ -15,7 +17,9 @@ use crate::linalg::product_of_rows;
 use crate::propensity::{NewPairSlopes, probability};
 use candidates::Candidates;
 use filter::{Hits, Line};
+pub use panels::ItemPanels;
 pub use rank::Rank;
+use tile::Tile;
 
 /// What the line is lowered by, in log-odds: more than rounding in f32 can raise it.
 const LINE_SLACK: f32 = 1e-3;
@@ -48,7 +52,9 @@ pub struct Scored {
 pub struct TopKUsers {
     k: usize,
     items: Vec<ItemTop>,
-    hits: Hits,
+    /// Of the items of a panel.
+    hits: Vec<Hits>,
+    lines: Vec<Line>,
 }
 
 /// The ranking of one item.
@@ -68,16 +74,6 @@ struct ItemTop {
 struct Bar {
     threshold: Option<Rank>,
     least: f32,
-}
-
-/// The new pairs of one item with the users of a tile, and those with history among them.
-#[derive(Clone, Copy)]
-struct NewPairs<'a> {
-    affinities: &'a [f32],
-    user_index: &'a [u32],
-    log_odds: TileLogOdds<'a>,
-    /// What the item adds.
-    item: f32,
 }
 
 impl Default for ItemTop {
@@ -106,7 +102,7 @@ impl TopKUsers {
     /// Nobody yet, for this many items.
     #[must_use]
     pub fn new(items: usize, k: usize) -> Self {
-        Self { k, items: vec![ItemTop::default(); items], hits: Hits::default() }
+        Self { k, items: vec![ItemTop::default(); items], hits: vec![Hits::default()], lines: Vec::new() }
     }
 
     /// Takes the scores of some users for all items. A user must not come twice.
@@ -124,44 +120,67 @@ impl TopKUsers {
             return Ok(());
         }
         for (row, (item, scores)) in self.items.iter_mut().zip(scores.chunks_exact(user_index.len())).enumerate() {
-            if !item.push(self.k, &mut self.hits, scores, user_index) {
+            if !item.push(self.k, &mut self.hits[0], scores, user_index) {
                 return Err(Error::NotFinite { what: "a score", row, iteration: None });
             }
         }
         Ok(())
     }
 
-    /// Takes the affinities of some users for all items, as the probabilities of new pairs. A user must not come twice.
+    /// Takes some users with their affinities to all items, as the probabilities of new pairs. A user must not come twice.
     ///
     /// Pairs with history are passed over: [`TopKUsers::push_repeat_pairs`] takes them.
     ///
     /// # Shapes
-    /// affinities: items × users, row-major; user_index: users, ascending; history: items × all users
+    /// user_factors: users × d; user_index: users, ascending; history: items × all users
     /// # Errors
     /// [`Error::Shape`]; [`Error::NotFinite`] with the row of the item for any affinity of NaN or +∞, for −∞ as soon as
     /// it would be scored, and for log-odds of NaN. After an error the content is unspecified.
     /// # Cost
-    /// For most pairs one multiply-add and one comparison, with a line that lies above the log-odds: the logarithm is
-    /// concave, so that its tangent at any affinity does. Only pairs above the line are scored in full.
+    /// items·users·d multiply-adds on the calling thread, best with some hundred users at a time; then for most pairs one
+    /// multiply-add and one comparison, with a line that lies above the log-odds: the logarithm is concave, so that its
+    /// tangent at any affinity does. Only pairs above the line are scored in full.
     pub fn push_new_pairs(
         &mut self,
-        affinities: &[f32],
+        item_factors: &ItemPanels,
+        user_factors: ArrayView2<'_, f32>,
         user_index: &[u32],
         log_odds: TileLogOdds<'_>,
         history: &Csr,
     ) -> Result<()> {
-        same_length("affinities", self.items.len() * user_index.len(), affinities.len())?;
+        same_length("items", self.items.len(), item_factors.items())?;
+        same_length("a user factor", item_factors.dimension(), user_factors.ncols())?;
+        same_length("user factors", user_index.len(), user_factors.nrows())?;
         same_length("the log-odds of users", user_index.len(), log_odds.users.len())?;
         same_length("the log-odds of items", self.items.len(), log_odds.items.len())?;
         same_length("history", self.items.len(), history.rows())?;
         if self.k == 0 || user_index.is_empty() {
             return Ok(());
         }
-        let rows = self.items.iter_mut().zip(affinities.chunks_exact(user_index.len()));
-        for (row, (item, affinities)) in rows.enumerate() {
-            let pairs = NewPairs { affinities, user_index, log_odds, item: log_odds.items[row] };
-            if !item.push_new_pairs(self.k, &mut self.hits, pairs, history.row(row).0) {
-                return Err(Error::NotFinite { what: "an affinity, or the log-odds of a pair,", row, iteration: None });
+        let user_factors = user_factors.as_standard_layout();
+        let user_factors = user_factors.as_slice().unwrap_or_default();
+        let width = item_factors.width();
+        self.hits.resize_with(width.max(1), Hits::default);
+        for (number, items) in self.items.chunks_mut(width).enumerate() {
+            let (panel, there) = item_factors.panel(number);
+            let row = |item: usize| number * width + item;
+            self.lines.clear();
+            let lines = items.iter_mut().enumerate();
+            self.lines.extend(lines.map(|(item, top)| top.line(log_odds.slopes, log_odds.items[row(item)])));
+            let hits = &mut self.hits[..there];
+            hits.iter_mut().for_each(Hits::clear);
+            let lines = &self.lines[..there];
+            let user_log_odds = log_odds.users;
+            Tile { panel, width, user_factors, user_log_odds, lines, hits: &mut *hits }.collect();
+            for (item, (top, hits)) in
+                items.iter_mut().zip(hits).enumerate().filter(|(_, (_, hits))| !hits.at.is_empty())
+            {
+                let row = row(item);
+                if !hits.score(log_odds.slopes, user_log_odds, log_odds.items[row]) {
+                    let what = "an affinity, or the log-odds of a pair,";
+                    return Err(Error::NotFinite { what, row, iteration: None });
+                }
+                top.take(self.k, hits, user_index, history.row(row).0);
             }
         }
         Ok(())
@@ -235,28 +254,19 @@ impl ItemTop {
         true
     }
 
-    /// False if an affinity or the log-odds of a pair above the line are not finite.
-    fn push_new_pairs(&mut self, k: usize, hits: &mut Hits, pairs: NewPairs<'_>, seen: &[u32]) -> bool {
-        let NewPairs { affinities, user_index, log_odds, item } = pairs;
-        hits.above(self.line(log_odds.slopes, item), affinities, log_odds.users);
-        if hits.at.is_empty() {
-            return true;
-        }
-        if !hits.score(log_odds.slopes, affinities, log_odds.users, item) {
-            return false;
-        }
+    /// Takes the pairs above the line, but those with history.
+    fn take(&mut self, k: usize, hits: &Hits, user_index: &[u32], seen: &[u32]) {
         let mut seen = seen[self.seen_among(seen, user_index)].iter().peekable();
-        for (at, score) in hits.at.iter().zip(&hits.scores) {
-            let (at, user) = (*at as usize, user_index[*at as usize]);
+        for ((at, affinity), score) in hits.at.iter().zip(&hits.affinities).zip(&hits.scores) {
+            let user = user_index[*at as usize];
             while seen.next_if(|seen| **seen < user).is_some() {}
             if seen.peek() == Some(&&user) {
                 continue;
             }
             if self.candidates.offer(k, *score, user) {
-                self.near += 0.1 * (affinities[at].max(LEAST_TANGENT) - self.near);
+                self.near += 0.1 * (affinity.max(LEAST_TANGENT) - self.near);
             }
         }
-        true
     }
 
     /// The least log-odds with which a pair may be among the best.
@@ -400,6 +410,18 @@ mod tests {
         TileLogOdds { slopes: NewPairSlopes { affinity: slopes.0, log_affinity: slopes.1 }, users, items }
     }
 
+    /// Affinities of one item, as factors of one hidden variable.
+    fn push_affinities(
+        top: &mut TopKUsers,
+        affinities: &[f32],
+        users: &[u32],
+        log_odds: TileLogOdds<'_>,
+        history: &Csr,
+    ) -> Result<()> {
+        let users_of = ArrayView2::from_shape((affinities.len(), 1), affinities).unwrap();
+        top.push_new_pairs(&ItemPanels::new(Array2::ones((1, 1)).view()), users_of, users, log_odds, history)
+    }
+
     fn no_history(items: usize) -> Csr {
         Csr::new(vec![0; items + 1], vec![], vec![], 9).unwrap()
     }
@@ -409,8 +431,8 @@ mod tests {
         let history = Csr::new(vec![0, 1], vec![1], vec![0.5], 3).unwrap();
         let mut top = TopKUsers::new(1, 2);
         // The second user has a history: its affinity of 9 says nothing.
-        top.push_new_pairs(&[1.0, 9.0, 2.0], &[0, 1, 2], tile((1.0, 0.5), &[0.1, 0.1, -3.0], &[0.2]), &history)
-            .unwrap();
+        let log_odds = tile((1.0, 0.5), &[0.1, 0.1, -3.0], &[0.2]);
+        push_affinities(&mut top, &[1.0, 9.0, 2.0], &[0, 1, 2], log_odds, &history).unwrap();
         top.push_repeat_pairs(&[0, 1, 2], &history).unwrap();
         let found = top.finish().remove(0);
         assert_eq!(found.iter().map(|scored| scored.user_index).collect::<Vec<_>>(), [0, 1]);
@@ -429,7 +451,7 @@ mod tests {
             let mut log_odds = vec![-1.0; before];
             log_odds.push(user);
             let mut top = TopKUsers::new(1, 1);
-            top.push_new_pairs(&affinities, &users, tile((1.0, 0.5), &log_odds, &[0.0]), &no_history(1))
+            push_affinities(&mut top, &affinities, &users, tile((1.0, 0.5), &log_odds, &[0.0]), &no_history(1))
         };
         for before in [0, 1, 9, 70, 200] {
             for (affinity, user) in [(f32::NAN, 0.0), (f32::INFINITY, 0.0), (0.5, f32::NAN)] {
@@ -445,14 +467,14 @@ mod tests {
         // A flat propensity must not turn −∞ into a NaN that is kept.
         let mut top = TopKUsers::new(1, 1);
         let flat = tile((0.0, 0.0), &[0.0], &[0.0]);
-        assert!(top.push_new_pairs(&[f32::NEG_INFINITY], &[0], flat, &no_history(1)).is_err());
+        assert!(push_affinities(&mut top, &[f32::NEG_INFINITY], &[0], flat, &no_history(1)).is_err());
     }
 
     #[test]
     fn nobody_is_asked_for_and_nobody_is_found() {
         let history = Csr::new(vec![0, 1], vec![1], vec![0.5], 3).unwrap();
         let mut top = TopKUsers::new(1, 0);
-        top.push_new_pairs(&[1.0], &[0], tile((1.0, 0.5), &[0.1], &[0.2]), &history).unwrap();
+        push_affinities(&mut top, &[1.0], &[0], tile((1.0, 0.5), &[0.1], &[0.2]), &history).unwrap();
         top.push_repeat_pairs(&[0, 1], &history).unwrap();
         top.push_repeat_pairs(&[], &history).unwrap();
         assert_eq!(top.finish(), [vec![]]);
@@ -461,14 +483,22 @@ mod tests {
     #[test]
     fn shapes_that_contradict_are_refused() {
         let mut top = TopKUsers::new(2, 1);
-        let mut push = |affinities: usize, users: usize, log_odds: usize, items: usize, history: usize| {
-            let (affinities, users) = (vec![0.0; affinities], vec![3; users]);
-            let (log_odds, items) = (vec![0.0; log_odds], vec![0.0; items]);
-            top.push_new_pairs(&affinities, &users, tile((1.0, 1.0), &log_odds, &items), &no_history(history))
+        let mut push = |(items, d): (usize, usize), users: usize, log_odds: usize, of_items: usize, history: usize| {
+            let (panels, factors) = (ItemPanels::new(Array2::zeros((items, 3)).view()), Array2::zeros((users, d)));
+            let (index, log_odds, of_items) = (vec![3; 1], vec![0.0; log_odds], vec![0.0; of_items]);
+            let tile = tile((1.0, 1.0), &log_odds, &of_items);
+            top.push_new_pairs(&panels, factors.view(), &index, tile, &no_history(history))
         };
-        assert_eq!(push(2, 1, 1, 2, 2), Ok(()));
-        for (affinities, log_odds, items, history) in [(3, 1, 2, 2), (2, 2, 2, 2), (2, 1, 3, 2), (2, 1, 2, 1)] {
-            assert!(matches!(push(affinities, 1, log_odds, items, history), Err(Error::Shape { .. })));
+        assert_eq!(push((2, 3), 1, 1, 2, 2), Ok(()));
+        for (items, users, log_odds, of_items, history) in [
+            ((3, 3), 1, 1, 2, 2),
+            ((2, 2), 1, 1, 2, 2),
+            ((2, 3), 2, 1, 2, 2),
+            ((2, 3), 1, 2, 2, 2),
+            ((2, 3), 1, 1, 3, 2),
+            ((2, 3), 1, 1, 2, 1),
+        ] {
+            assert!(matches!(push(items, users, log_odds, of_items, history), Err(Error::Shape { .. })));
         }
         assert!(matches!(top.push_repeat_pairs(&[0], &no_history(1)), Err(Error::Shape { .. })));
         assert!(matches!(TopKUsers::new(2, 1).push(&[1.0; 3], &[0, 1]), Err(Error::Shape { expected: 4, .. })));

@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 
 use item_affinity_model::ndarray::Array2;
 use item_affinity_model::{
-    Csr, Decay, Factors, Interactions, ItemAffinity, NewPairSlopes, Scored, TileLogOdds, TopKUsers, Vocabulary, fit,
-    probability, score_tile,
+    Csr, Decay, Factors, Interactions, ItemAffinity, ItemPanels, NewPairSlopes, Scored, TileLogOdds, TopKUsers,
+    Vocabulary, fit, probability, score_tile,
 };
 use proptest::prelude::*;
 
@@ -194,15 +194,17 @@ proptest! {
             indptr.push(indices.len());
         }
         let repeat = Csr::new(indptr, indices, values, 900).unwrap();
+        let panels = ItemPanels::new(Array2::eye(3).view());
         let mut top = TopKUsers::new(3, k);
         for start in (0..200).step_by(tile) {
             let range = start..(start + tile).min(200);
-            let of_tile: Vec<f32> = (0..3).flat_map(|item| range.clone().map(move |user| affinity(item, user))).collect();
+            // Three hidden variables, of which each item has one: the affinities are any numbers.
+            let of_tile = Array2::from_shape_fn((range.len(), 3), |(user, item)| affinity(item, range.start + user));
             let log_odds = TileLogOdds { slopes, users: &users[range.clone()], items: &items };
             if repeats_first {
                 top.push_repeat_pairs(&numbers[range.clone()], &repeat).unwrap();
             }
-            top.push_new_pairs(&of_tile, &numbers[range.clone()], log_odds, &repeat).unwrap();
+            top.push_new_pairs(&panels, of_tile.view(), &numbers[range.clone()], log_odds, &repeat).unwrap();
             if !repeats_first {
                 top.push_repeat_pairs(&numbers[range.clone()], &repeat).unwrap();
             }

@@ -1,53 +1,58 @@
-//! Finds the few pairs of a row of scores that may be among the best, and scores them, in vector code.
+//! The few pairs of an item that may be among the best, found in a row of scores, and their probabilities, in vector code.
 
 use pulp::{Arch, Simd, WithSimd};
 
 use crate::elementary::logistic;
-use crate::propensity::{AFFINITY_FLOOR, NewPairSlopes};
+use crate::propensity::NewPairSlopes;
 use crate::simd::LANES;
 
 /// Vectors compared before any of their numbers is looked at.
 const VECTORS: usize = 4;
 
 /// A line over the affinities of an item: what stays below it cannot reach the threshold.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Line {
     pub(super) slope: f32,
     pub(super) least: f32,
 }
 
-/// Pairs of one row that are looked at closely.
+/// Pairs of one item that are looked at closely.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Hits {
-    /// Where in the row.
+    /// Where in the tile.
     pub(super) at: Vec<u32>,
+    /// Their affinities.
+    pub(super) affinities: Vec<f32>,
     /// Their probabilities.
     pub(super) scores: Vec<f32>,
-    affinities: Vec<f32>,
     users: Vec<f32>,
 }
 
 impl Hits {
-    /// Collects the places whose score is not below `least`; NaN is not.
-    pub(super) fn reaching(&mut self, scores: &[f32], least: f32) {
+    pub(super) fn clear(&mut self) {
         self.at.clear();
-        Arch::new().dispatch(Collect { at: &mut self.at, a: scores, b: scores, test: NotBelow(least) });
+        self.affinities.clear();
     }
 
-    /// Collects the pairs that lie on or above the line; NaN does.
-    ///
-    /// # Shapes
-    /// affinities, users: users
-    pub(super) fn above(&mut self, line: Line, affinities: &[f32], users: &[f32]) {
-        self.at.clear();
-        Arch::new().dispatch(Collect { at: &mut self.at, a: affinities, b: users, test: line });
+    #[inline(always)]
+    #[allow(clippy::cast_possible_truncation)] // a tile has at most 2³² − 1 users
+    pub(super) fn add(&mut self, at: usize, affinity: f32) {
+        self.at.push(at as u32);
+        self.affinities.push(affinity);
+    }
+
+    /// Collects the places whose score is not below `least`; NaN is not.
+    pub(super) fn reaching(&mut self, scores: &[f32], least: f32) {
+        self.clear();
+        Arch::new().dispatch(Collect { at: &mut self.at, scores, least });
     }
 
     /// Scores the collected pairs; false if an affinity or log-odds are not finite.
-    pub(super) fn score(&mut self, slopes: NewPairSlopes, affinities: &[f32], users: &[f32], item: f32) -> bool {
-        self.affinities.clear();
+    ///
+    /// # Shapes
+    /// users: of the tile
+    pub(super) fn score(&mut self, slopes: NewPairSlopes, users: &[f32], item: f32) -> bool {
         self.users.clear();
-        self.affinities.extend(self.at.iter().map(|at| affinities[*at as usize]));
         self.users.extend(self.at.iter().map(|at| users[*at as usize]));
         self.scores.clear();
         self.scores.resize(self.at.len(), 0.0);
@@ -56,109 +61,71 @@ impl Hits {
     }
 }
 
-/// What is asked of a pair of numbers, one vector at a time.
-trait Test: Copy {
-    /// Whether the answer is yes for all pairs.
-    fn all(self) -> bool;
-    /// Where it is no.
-    fn fails<S: Simd>(self, simd: S, a: S::f32s, b: S::f32s) -> S::m32s;
-}
-
-#[derive(Clone, Copy)]
-struct NotBelow(f32);
-
-impl Test for NotBelow {
-    fn all(self) -> bool {
-        self.0 == f32::NEG_INFINITY
-    }
-
-    #[inline(always)]
-    fn fails<S: Simd>(self, simd: S, a: S::f32s, _: S::f32s) -> S::m32s {
-        simd.less_than_f32s(a, simd.splat_f32s(self.0))
-    }
-}
-
-impl Test for Line {
-    fn all(self) -> bool {
-        self.least == f32::NEG_INFINITY
-    }
-
-    #[inline(always)]
-    fn fails<S: Simd>(self, simd: S, affinity: S::f32s, user: S::f32s) -> S::m32s {
-        let floor = simd.splat_f32s(AFFINITY_FLOOR);
-        let floored = simd.select_f32s(simd.less_than_f32s(affinity, floor), floor, affinity);
-        let height = simd.add_f32s(simd.mul_f32s(simd.splat_f32s(self.slope), floored), user);
-        simd.less_than_f32s(height, simd.splat_f32s(self.least))
-    }
-}
-
-/// Appends the places of the pairs that pass a test.
-struct Collect<'a, T> {
+/// Appends the places of the scores that are not below the least.
+struct Collect<'a> {
     at: &'a mut Vec<u32>,
-    a: &'a [f32],
-    b: &'a [f32],
-    test: T,
+    scores: &'a [f32],
+    least: f32,
 }
 
-impl<T: Test> WithSimd for Collect<'_, T> {
+impl WithSimd for Collect<'_> {
     type Output = ();
 
     #[inline(always)]
     #[allow(clippy::cast_possible_truncation)] // a row has at most 2³² − 1 users
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { at, a, b, test } = self;
-        let length = a.len().min(b.len());
-        if test.all() {
-            at.extend(0..length as u32);
+        let Self { at, scores, least } = self;
+        if least == f32::NEG_INFINITY {
+            at.extend(0..scores.len() as u32);
             return;
         }
         let lanes = size_of::<S::f32s>() / size_of::<f32>();
+        let least = simd.splat_f32s(least);
         let mut append = |first: usize, fails: S::m32s, lanes: usize| {
-            let mut passes = !bits::<S>(fails) & (u32::MAX >> (u32::BITS as usize - lanes));
+            let mut passes = !bits::<S>(fails) & lanes_from(lanes);
             while passes != 0 {
                 at.push(first as u32 + passes.trailing_zeros());
                 passes &= passes - 1;
             }
         };
-        let (whole_a, whole_b) = (S::as_simd_f32s(&a[..length]).0, S::as_simd_f32s(&b[..length]).0);
-        let (groups_a, rest_a) = whole_a.as_chunks::<VECTORS>();
-        let (groups_b, rest_b) = whole_b.as_chunks::<VECTORS>();
-        for (group, (a, b)) in groups_a.iter().zip(groups_b).enumerate() {
-            let fails: [S::m32s; VECTORS] = [
-                test.fails(simd, a[0], b[0]),
-                test.fails(simd, a[1], b[1]),
-                test.fails(simd, a[2], b[2]),
-                test.fails(simd, a[3], b[3]),
-            ];
+        let whole = S::as_simd_f32s(scores).0;
+        let (groups, rest) = whole.as_chunks::<VECTORS>();
+        for (group, scores) in groups.iter().enumerate() {
+            let fails: [S::m32s; VECTORS] = std::array::from_fn(|n| simd.less_than_f32s(scores[n], least));
             let all = simd.and_m32s(simd.and_m32s(fails[0], fails[1]), simd.and_m32s(fails[2], fails[3]));
-            if bits::<S>(all) == u32::MAX >> (u32::BITS as usize - lanes) {
+            if bits::<S>(all) == lanes_from(lanes) {
                 continue;
             }
             for (n, fails) in fails.into_iter().enumerate() {
                 append((group * VECTORS + n) * lanes, fails, lanes);
             }
         }
-        let done = groups_a.len() * VECTORS;
-        for (n, (a, b)) in rest_a.iter().zip(rest_b).enumerate() {
-            append((done + n) * lanes, test.fails(simd, *a, *b), lanes);
+        let done = groups.len() * VECTORS;
+        for (n, scores) in rest.iter().enumerate() {
+            append((done + n) * lanes, simd.less_than_f32s(*scores, least), lanes);
         }
         // The last few, in a vector whose other lanes are not looked at.
-        let done = whole_a.len() * lanes;
-        if done < length {
-            let (mut last_a, mut last_b) = ([0f32; LANES], [0f32; LANES]);
-            last_a[..length - done].copy_from_slice(&a[done..length]);
-            last_b[..length - done].copy_from_slice(&b[done..length]);
-            let fails = test.fails(simd, S::as_simd_f32s(&last_a).0[0], S::as_simd_f32s(&last_b).0[0]);
-            append(done, fails, length - done);
+        let done = whole.len() * lanes;
+        if done < scores.len() {
+            let mut last = [0f32; LANES];
+            last[..scores.len() - done].copy_from_slice(&scores[done..]);
+            append(done, simd.less_than_f32s(S::as_simd_f32s(&last).0[0], least), scores.len() - done);
         }
     }
+}
+
+/// The lowest bits, one for each of so many lanes.
+#[inline(always)]
+#[allow(clippy::cast_possible_truncation)] // at most 16
+pub(super) fn lanes_from(lanes: usize) -> u32 {
+    u32::MAX.checked_shr(u32::BITS - lanes as u32).unwrap_or(0)
 }
 
 /// One bit for each lane of a mask, the first lane lowest.
 ///
 /// A mask is a vector of whole lanes, or of bits, or one truth value.
 #[inline(always)]
-fn bits<S: Simd>(mask: S::m32s) -> u32 {
+pub(super) fn bits<S: Simd>(mask: S::m32s) -> u32 {
     let bytes = pulp::bytemuck::bytes_of(&mask);
     match bytes {
         [only] => u32::from(*only),
@@ -217,25 +184,16 @@ mod tests {
             _ => (n * 7919 % 1009) as f32 / 1009.0 - 0.3,
         };
         for length in 0..200 {
-            let (a, b): (Vec<f32>, Vec<f32>) = (0..length).map(|n| (number(n), number(n + 400))).unzip();
+            let scores: Vec<f32> = (0..length).map(number).collect();
             for least in [f32::NEG_INFINITY, -0.2, 0.4, 2.0] {
-                let line = Line { slope: 0.7, least };
-                #[allow(clippy::neg_cmp_op_on_partial_ord)] // NaN must count
-                let above = |n: &u32| {
-                    let affinity = a[*n as usize];
-                    let floored = if affinity < AFFINITY_FLOOR { AFFINITY_FLOOR } else { affinity };
-                    !(0.7 * floored + b[*n as usize] < least)
-                };
                 let mut hits = Hits::default();
-                hits.above(line, &a, &b);
-                assert_eq!(hits.at, (0..length as u32).filter(above).collect::<Vec<_>>(), "{length} {least}");
-                let mut plain = Vec::new();
-                Collect { at: &mut plain, a: &a, b: &b, test: line }.with_simd(pulp::Scalar);
-                assert_eq!(plain, hits.at);
-                hits.reaching(&a, least);
-                #[allow(clippy::neg_cmp_op_on_partial_ord)]
-                let reaching = |n: &u32| !(a[*n as usize] < least);
+                hits.reaching(&scores, least);
+                #[allow(clippy::neg_cmp_op_on_partial_ord)] // NaN must count
+                let reaching = |n: &u32| !(scores[*n as usize] < least);
                 assert_eq!(hits.at, (0..length as u32).filter(reaching).collect::<Vec<_>>(), "{length} {least}");
+                let mut plain = Vec::new();
+                Collect { at: &mut plain, scores: &scores, least }.with_simd(pulp::Scalar);
+                assert_eq!(plain, hits.at);
             }
         }
     }

@@ -1,0 +1,78 @@
+//! Item factors laid out for the ranking kernel.
+
+use ndarray::ArrayView2;
+use pulp::{Arch, Simd, WithSimd};
+
+/// Item factors as the ranking kernel reads them: some items beside each other, hidden variable after hidden variable.
+///
+/// Made once for a request; one user after another is then multiplied with all items of a panel at once.
+#[derive(Clone, Debug)]
+pub struct ItemPanels {
+    items: usize,
+    dimension: usize,
+    width: usize,
+    /// panels × dimension × width; items that are not there are zeros.
+    values: Vec<f32>,
+}
+
+impl ItemPanels {
+    /// Lays out these items.
+    ///
+    /// # Shapes
+    /// item_factors: items × d
+    /// # Cost
+    /// a copy of the factors
+    #[must_use]
+    pub fn new(item_factors: ArrayView2<'_, f32>) -> Self {
+        let (items, dimension) = item_factors.dim();
+        let width = Arch::new().dispatch(Width);
+        let mut values = vec![0.0; items.div_ceil(width) * dimension * width];
+        for (item, factors) in item_factors.rows().into_iter().enumerate() {
+            let panel = &mut values[item / width * dimension * width..][..dimension * width];
+            for (of_panel, factor) in panel.chunks_exact_mut(width).zip(factors) {
+                of_panel[item % width] = *factor;
+            }
+        }
+        Self { items, dimension, width, values }
+    }
+
+    /// How many items there are.
+    #[must_use]
+    pub fn items(&self) -> usize {
+        self.items
+    }
+
+    /// Hidden variables of an item.
+    #[must_use]
+    pub fn dimension(&self) -> usize {
+        self.dimension
+    }
+
+    /// Items of a panel.
+    pub(super) fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Bytes held.
+    #[must_use]
+    pub fn allocated_bytes(&self) -> usize {
+        self.values.capacity() * size_of::<f32>()
+    }
+
+    /// The values of a panel, and how many of its items are there.
+    pub(super) fn panel(&self, number: usize) -> (&[f32], usize) {
+        let length = self.dimension * self.width;
+        (&self.values[number * length..][..length], self.width.min(self.items - number * self.width))
+    }
+}
+
+/// Items whose sums the registers of this machine hold: two vectors of them, or as many as NEON has for 16.
+struct Width;
+
+impl WithSimd for Width {
+    type Output = usize;
+
+    fn with_simd<S: Simd>(self, _: S) -> usize {
+        (2 * size_of::<S::f32s>() / size_of::<f32>()).max(16)
+    }
+}

@@ -1,0 +1,197 @@
+//! The ranking kernel: affinities of the items of a panel with the users of a tile, held in registers until it is known
+//! that they are too low.
+
+use pulp::{Arch, Simd, WithSimd};
+
+use super::filter::{Hits, Line, bits, lanes_from};
+use crate::propensity::AFFINITY_FLOOR;
+
+/// What the kernel is given.
+pub(super) struct Tile<'a> {
+    /// d × width, from [`ItemPanels`](super::ItemPanels).
+    pub(super) panel: &'a [f32],
+    pub(super) width: usize,
+    /// users × d, row-major.
+    pub(super) user_factors: &'a [f32],
+    pub(super) user_log_odds: &'a [f32],
+    /// One for each item that is there, at most width.
+    pub(super) lines: &'a [Line],
+    /// As many; the pairs on or above the line of the item are added.
+    pub(super) hits: &'a mut [Hits],
+}
+
+impl Tile<'_> {
+    /// Collects the pairs on or above the lines, by item in the order of the users; NaN counts as above.
+    ///
+    /// # Cost
+    /// users·width·d multiply-adds. An affinity is added up hidden variable after hidden variable, so it has the bits of
+    /// [`dot`](super::dot) on every machine.
+    pub(super) fn collect(self) {
+        Arch::new().dispatch(self);
+    }
+}
+
+impl WithSimd for Tile<'_> {
+    type Output = ();
+
+    /// As many users at a time as registers hold sums for, beside what is multiplied: 16 of AVX2, 32 of AVX-512 and NEON.
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        match (size_of::<S::f32s>() / size_of::<f32>(), self.width) {
+            (16, 32) => collect::<S, 2, 12>(simd, self),
+            (8, 16) => collect::<S, 2, 6>(simd, self),
+            (4, 16) => collect::<S, 4, 6>(simd, self),
+            // Without vectors.
+            _ => collect::<S, 1, 1>(simd, self),
+        }
+    }
+}
+
+/// VECTORS of items at a time with USERS.
+#[inline(always)]
+fn collect<S: Simd, const VECTORS: usize, const USERS: usize>(simd: S, tile: Tile<'_>) {
+    let Tile { panel, width, user_factors, user_log_odds, lines, hits } = tile;
+    let lanes = size_of::<S::f32s>() / size_of::<f32>();
+    let d = panel.len() / width;
+    let (users, zeros) = (user_log_odds.len(), vec![0.0; d]);
+    for first_item in (0..lines.len()).step_by(VECTORS * lanes) {
+        let of = |value: fn(&Line) -> f32, none: f32, vector: usize| {
+            let mut values = [none; crate::simd::LANES];
+            let lines = lines.iter().skip(first_item + vector * lanes).take(lanes);
+            values.iter_mut().zip(lines).for_each(|(to, line)| *to = value(line));
+            S::as_simd_f32s(&values).0[0]
+        };
+        let slopes: [S::f32s; VECTORS] = std::array::from_fn(|vector| of(|line| line.slope, 0.0, vector));
+        let least: [S::f32s; VECTORS] = std::array::from_fn(|vector| of(|line| line.least, f32::INFINITY, vector));
+        let floor = simd.splat_f32s(AFFINITY_FLOOR);
+        for first in (0..users).step_by(USERS) {
+            let there = USERS.min(users - first);
+            let rows: [&[f32]; USERS] = std::array::from_fn(|user| {
+                if user < there { &user_factors[(first + user) * d..][..d] } else { zeros.as_slice() }
+            });
+            let mut sums = [[simd.splat_f32s(0.0); VECTORS]; USERS];
+            for (k, items) in panel.chunks_exact(width).enumerate() {
+                let (items, _) = S::as_simd_f32s(&items[first_item..]);
+                let items: [S::f32s; VECTORS] = std::array::from_fn(|vector| items[vector]);
+                for user in 0..USERS {
+                    let factor = simd.splat_f32s(rows[user][k]);
+                    for vector in 0..VECTORS {
+                        sums[user][vector] = simd.mul_add_f32s(factor, items[vector], sums[user][vector]);
+                    }
+                }
+            }
+            let mut fails = [[simd.less_than_f32s(floor, floor); VECTORS]; USERS];
+            let mut all = simd.less_than_f32s(simd.splat_f32s(0.0), floor);
+            for user in 0..there {
+                let log_odds = simd.splat_f32s(user_log_odds[first + user]);
+                for vector in 0..VECTORS {
+                    let affinity = sums[user][vector];
+                    let floored = simd.select_f32s(simd.less_than_f32s(affinity, floor), floor, affinity);
+                    let height = simd.mul_add_f32s(slopes[vector], floored, log_odds);
+                    fails[user][vector] = simd.less_than_f32s(height, least[vector]);
+                    all = simd.and_m32s(all, fails[user][vector]);
+                }
+            }
+            if bits::<S>(all) == lanes_from(lanes) {
+                continue;
+            }
+            for vector in 0..VECTORS {
+                let first_item = first_item + vector * lanes;
+                let real = lanes_from(lines.len().saturating_sub(first_item).min(lanes));
+                for user in 0..there {
+                    let mut passes = !bits::<S>(fails[user][vector]) & real;
+                    let affinities = [sums[user][vector]];
+                    let affinities: &[f32] = pulp::bytemuck::cast_slice(&affinities);
+                    while passes != 0 {
+                        let lane = passes.trailing_zeros() as usize;
+                        passes &= passes - 1;
+                        hits[first_item + lane].add(first + user, affinities[lane]);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation)]
+mod tests {
+    use ndarray::Array2;
+
+    use super::*;
+    use crate::top_k::{ItemPanels, dot};
+
+    fn found(panels: &ItemPanels, users: &Array2<f32>, log_odds: &[f32], lines: &[Line], plain: bool) -> Vec<Hits> {
+        let mut all = Vec::new();
+        for (number, lines) in lines.chunks(panels.width()).enumerate() {
+            let (panel, there) = panels.panel(number);
+            assert_eq!(there, lines.len());
+            let mut hits = vec![Hits::default(); there];
+            let (width, user_factors) = (panels.width(), users.as_slice().unwrap());
+            let tile = Tile { panel, width, user_factors, user_log_odds: log_odds, lines, hits: &mut hits };
+            if plain {
+                tile.with_simd(pulp::Scalar)
+            } else {
+                tile.collect()
+            }
+            all.extend(hits);
+        }
+        all
+    }
+
+    #[test]
+    fn hits_and_their_affinities_are_those_of_plain_loops_for_any_number_of_items_and_users() {
+        let number = |n: usize| match n % 101 {
+            7 => f32::NAN,
+            11 => f32::INFINITY,
+            _ => (n * 7919 % 1009) as f32 / 1009.0 - 0.4,
+        };
+        for (items, d) in [(1, 1), (3, 5), (16, 32), (17, 33), (31, 2), (33, 40), (70, 7)] {
+            let item_factors =
+                Array2::from_shape_fn((items, d), |(item, k)| (item * 31 + k * 17) as f32 % 23.0 / 23.0 - 0.3);
+            let panels = ItemPanels::new(item_factors.view());
+            for users in (0..30).chain([100]) {
+                let factors =
+                    Array2::from_shape_fn((users, d), |(user, k)| (user * 13 + k * 29) as f32 % 19.0 / 19.0 - 0.3);
+                let log_odds: Vec<f32> = (0..users).map(|user| number(user + 60)).collect();
+                let line = |item: usize| Line {
+                    slope: 0.7 + item as f32 / 100.0,
+                    least: match item % 4 {
+                        0 => f32::NEG_INFINITY,
+                        1 => 2.0,
+                        _ => 0.1,
+                    },
+                };
+                let lines: Vec<Line> = (0..items).map(line).collect();
+                let fast = found(&panels, &factors, &log_odds, &lines, false);
+                let plain = found(&panels, &factors, &log_odds, &lines, true);
+                assert_eq!((fast.len(), plain.len()), (items, items));
+                for (item, (fast, plain)) in fast.iter().zip(&plain).enumerate() {
+                    let affinity = |user: usize| dot(item_factors.row(item), factors.row(user));
+                    #[allow(clippy::neg_cmp_op_on_partial_ord)] // NaN must count
+                    let above = |user: &usize| {
+                        let floored = affinity(*user).max(AFFINITY_FLOOR);
+                        !(lines[item].slope.mul_add(floored, log_odds[*user]) < lines[item].least)
+                    };
+                    let expected: Vec<u32> = (0..users).filter(above).map(|user| user as u32).collect();
+                    assert_eq!((&fast.at, &plain.at), (&expected, &expected), "{items} × {users}, item {item}");
+                    let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+                    let expected: Vec<f32> = expected.iter().map(|user| affinity(*user as usize)).collect();
+                    assert_eq!(bits(&fast.affinities), bits(&expected));
+                    assert_eq!(bits(&plain.affinities), bits(&expected));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_affinity_that_is_no_number_is_a_hit_whatever_the_line_asks() {
+        let panels = ItemPanels::new(Array2::ones((2, 1)).view());
+        let users = ndarray::array![[1.0], [f32::NAN], [0.5], [f32::INFINITY]];
+        let lines = [Line { slope: 1.0, least: 1e30 }; 2];
+        for plain in [false, true] {
+            let hits = found(&panels, &users, &[0.0; 4], &lines, plain);
+            assert!(hits.iter().all(|hits| hits.at == [1, 3]), "{hits:?}");
+        }
+    }
+}
