@@ -21,7 +21,6 @@ use crate::terms::{
 
 mod fit;
 mod log_odds;
-mod part;
 mod sample;
 
 pub(crate) use fit::{Known, fit};

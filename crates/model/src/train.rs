@@ -10,6 +10,7 @@ use crate::clock::{Clock, HeldOut};
 use crate::csr::Csr;
 use crate::error::Result;
 use crate::fold_in::FoldIn;
+use crate::fold_in_part::{PartNow, fold_in_part};
 use crate::interactions::Interactions;
 use crate::propensity::{self, Known, LogOdds, Propensity};
 use crate::recipe::ItemAffinity;
@@ -196,11 +197,8 @@ pub fn fold_in_users(
     user_prior: Option<ArrayView2<'_, f32>>,
     as_of: i64,
 ) -> Result<UsersNow> {
-    let histories = match propensity.user_half_life_events {
-        Some(events) => interactions.recent_pairs(events)?.by_user,
-        None => interactions.pairs(recipe.decay(as_of))?.by_user,
-    };
-    let user_factors = FoldIn::new(recipe, item_factors)?.fold_in(&histories, user_prior)?;
+    let fold = FoldIn::new(recipe, item_factors)?;
+    let PartNow { user_factors, histories } = fold_in_part(recipe, propensity, &fold, interactions, user_prior, as_of)?;
     let log_odds = propensity.log_odds(interactions, as_of, user_factors.view(), item_factors)?;
     Ok(UsersNow { user_factors, log_odds, histories })
 }

@@ -278,15 +278,9 @@ fn users_folded_in_part_by_part_are_those_of_one_refresh_however_they_are_cut() 
             last = Some(log_odds);
         }
         let last = last.unwrap();
-        let near = |a: &[f32], b: &[f32]| {
-            assert_eq!(a.len(), b.len());
-            a.iter().zip(b).for_each(|(a, b)| assert!((a - b).abs() <= 1e-6 * a.abs().max(1.0), "{a} {b}"));
-        };
-        near(&of_users, &whole.log_odds.users);
-        near(&of_pairs, whole.log_odds.repeat.values());
-        near(&last.items, &whole.log_odds.items);
-        near(&[last.slopes.affinity], &[whole.log_odds.slopes.affinity]);
-        assert_eq!(last.slopes.log_affinity, whole.log_odds.slopes.log_affinity);
+        assert_eq!(of_users, whole.log_odds.users);
+        assert_eq!(of_pairs, whole.log_odds.repeat.values());
+        assert_eq!((&last.items, last.slopes), (&whole.log_odds.items, whole.log_odds.slopes));
         let repeat = item_affinity_model::Csr::new(
             whole.histories.indptr().to_vec(),
             whole.histories.indices().to_vec(),

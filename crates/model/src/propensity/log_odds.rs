@@ -14,7 +14,7 @@ use crate::csr::Csr;
 use crate::elementary::{ln, logistic};
 use crate::error::{Result, same_length};
 use crate::interactions::{History, Interactions};
-use crate::terms::{PAIR_TERMS, Terms, USER_TERMS, user_blocks};
+use crate::terms::{Everyone, PAIR_TERMS, Terms, USER_TERMS, user_blocks};
 
 /// Log-odds of what has never been seen to happen: a probability of 1e-13.
 const NEVER: f32 = -30.0;
@@ -67,13 +67,6 @@ pub fn probability(log_odds: f64) -> f32 {
 }
 
 impl Propensity {
-    /// The terms of a moment, with the mass of affinity filled in.
-    fn terms(known: &Interactions, clock: Clock, users: ArrayView2<'_, f32>, items: ArrayView2<'_, f32>) -> Terms {
-        let mut terms = Terms::new(known, clock);
-        terms.set_mass(&mass(users, items));
-        terms
-    }
-
     /// Log-odds of all pairs as they stand at `as_of`, in a form that ranks quickly.
     ///
     /// # Shapes
@@ -91,28 +84,96 @@ impl Propensity {
         user_factors: ArrayView2<'_, f32>,
         item_factors: ArrayView2<'_, f32>,
     ) -> Result<LogOdds> {
-        same_length("user_factors", known.users().len(), user_factors.nrows())?;
-        same_length("item_factors", known.items().len(), item_factors.nrows())?;
-        same_length("a user factor", item_factors.ncols(), user_factors.ncols())?;
+        same_factors(known, user_factors, item_factors)?;
+        let mass = mass(user_factors, item_factors);
+        let everyone = Everyone::of(known, self.clock(as_of), &mass);
+        self.log_odds_by_mass(known, as_of, user_factors, item_factors, &mass, &everyone)
+    }
+
+    /// What the users of a part add to the sums over everybody at `as_of`.
+    ///
+    /// # Shapes
+    /// user_factors: users of the part × d; item_factors: items × d
+    /// # Units
+    /// as_of: epoch seconds, after all events
+    /// # Errors
+    /// [`Error::Shape`](crate::Error::Shape) for factors of others
+    /// # Cost
+    /// one exponential an event and users × d multiply-adds; 32 bytes an item
+    pub fn everyone(
+        &self,
+        part: &Interactions,
+        as_of: i64,
+        user_factors: ArrayView2<'_, f32>,
+        item_factors: ArrayView2<'_, f32>,
+    ) -> Result<Everyone> {
+        same_factors(part, user_factors, item_factors)?;
+        Ok(Everyone::of(part, self.clock(as_of), &mass(user_factors, item_factors)))
+    }
+
+    /// [`Propensity::log_odds`] of the users of a part, where `everyone` is the sum over all parts.
+    ///
+    /// The sums hold twice the digits of an f64, so that their order is not seen in f32.
+    ///
+    /// # Shapes
+    /// as [`Propensity::log_odds`]; a part without users gives the log-odds of items
+    /// # Errors
+    /// as [`Propensity::log_odds`]; [`Error::Shape`](crate::Error::Shape) for sums over other items
+    /// # Cost
+    /// as [`Propensity::log_odds`]
+    pub fn log_odds_of_part(
+        &self,
+        part: &Interactions,
+        as_of: i64,
+        user_factors: ArrayView2<'_, f32>,
+        item_factors: ArrayView2<'_, f32>,
+        everyone: &Everyone,
+    ) -> Result<LogOdds> {
+        same_factors(part, user_factors, item_factors)?;
+        same_length("recent", part.items().len(), everyone.recent.len())?;
+        same_length("all", part.items().len(), everyone.all.len())?;
+        let mass = mass(user_factors, item_factors);
+        self.log_odds_by_mass(part, as_of, user_factors, item_factors, &mass, everyone)
+    }
+
+    fn log_odds_by_mass(
+        &self,
+        part: &Interactions,
+        as_of: i64,
+        user_factors: ArrayView2<'_, f32>,
+        item_factors: ArrayView2<'_, f32>,
+        mass: &[f64],
+        everyone: &Everyone,
+    ) -> Result<LogOdds> {
         self.new_pairs.check("coefficients of new pairs", NEW_TERMS)?;
         self.repeat_pairs.check("coefficients of pairs with history", REPEAT_TERMS)?;
-        let clock = Clock { as_of, horizon: self.horizon_seconds.max(1) };
-        let terms = Self::terms(known, clock, user_factors, item_factors);
+        let terms = Terms::of_part(part, self.clock(as_of), mass, everyone);
         let (slopes, users, items) = self.new_pairs.new_log_odds(&terms);
-        let repeat = self.repeat_pairs.repeat_log_odds(known, &terms, user_factors, item_factors)?;
+        let repeat = self.repeat_pairs.repeat_log_odds(part, &terms, user_factors, item_factors)?;
         Ok(LogOdds { slopes, users, items, repeat })
+    }
+
+    fn clock(&self, as_of: i64) -> Clock {
+        Clock { as_of, horizon: self.horizon_seconds.max(1) }
     }
 }
 
+/// Factors of these users and items, of one dimension.
+fn same_factors(known: &Interactions, users: ArrayView2<'_, f32>, items: ArrayView2<'_, f32>) -> Result<()> {
+    same_length("user_factors", known.users().len(), users.nrows())?;
+    same_length("item_factors", known.items().len(), items.nrows())?;
+    same_length("a user factor", items.ncols(), users.ncols())
+}
+
 impl Regime {
-    pub(super) fn check(&self, name: &'static str, terms: usize) -> Result<()> {
+    fn check(&self, name: &'static str, terms: usize) -> Result<()> {
         match self {
             Self::Fitted { coefficients, .. } => same_length(name, terms, coefficients.len()),
             Self::Never | Self::Prior { .. } => Ok(()),
         }
     }
 
-    pub(super) fn new_log_odds(&self, terms: &Terms) -> (NewPairSlopes, Vec<f32>, Vec<f32>) {
+    fn new_log_odds(&self, terms: &Terms) -> (NewPairSlopes, Vec<f32>, Vec<f32>) {
         let constant = |log_odds: f32| {
             let slopes = NewPairSlopes { affinity: 1.0, log_affinity: 0.0 };
             (slopes, vec![log_odds; terms.users.nrows()], vec![0.0; terms.items.nrows()])
@@ -138,7 +199,7 @@ impl Regime {
         }
     }
 
-    pub(super) fn repeat_log_odds(
+    fn repeat_log_odds(
         &self,
         known: &Interactions,
         terms: &Terms,

@@ -10,7 +10,7 @@ use super::{
 use crate::clock::Clock;
 use crate::interactions::{History, Interactions};
 
-/// A sum that is rounded once, at its end: the order of its parts does not show.
+/// A sum that is rounded at its end, of twice the digits until then: the order of its parts is not seen in f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sum {
     /// The sum as it was rounded on the way.
