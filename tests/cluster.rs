@@ -184,7 +184,7 @@ fn cluster_that_fails_ends_a_command_with_one_line_and_the_right_code() {
 
     // An executor with less memory than one part of the user states takes.
     let scheduler = Scheduler::start();
-    let mut small = Executor::with_memory("20KB", &scheduler, &server.environment(), &folder.path().join("small"));
+    let mut small = Executor::with(1, "20KB", &scheduler, &server.environment(), &folder.path().join("small"));
     let (code, text) = refused(&scheduler.address(), "80s");
     assert!(code == 8 && text.contains("--memory-limit"), "{code} {text}");
     small.kill();

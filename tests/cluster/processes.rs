@@ -67,11 +67,12 @@ pub(crate) struct Executor(Child);
 impl Executor {
     /// An executor of one task at a time that the scheduler knows.
     pub(crate) fn start(scheduler: &Scheduler, environment: &[(&'static str, String)], work_dir: &Path) -> Self {
-        Self::with_memory("512MB", scheduler, environment, work_dir)
+        Self::with(1, "512MB", scheduler, environment, work_dir)
     }
 
-    /// The same with another limit of memory.
-    pub(crate) fn with_memory(
+    /// The same with another number of tasks or limit of memory.
+    pub(crate) fn with(
+        threads: usize,
         memory: &str,
         scheduler: &Scheduler,
         environment: &[(&'static str, String)],
@@ -80,7 +81,8 @@ impl Executor {
         let health = free_port();
         let mut command = item_affinity();
         command.envs(environment.iter().cloned());
-        command.args(["cluster", "executor", "--threads", "1", "--heartbeat", "1s", "--retry-timeout", "2s"]);
+        command.args(["cluster", "executor", "--heartbeat", "1s", "--retry-timeout", "2s"]);
+        command.args(["--threads", &threads.to_string()]);
         command.args(["--scheduler", &scheduler.address(), "--memory-limit", memory]);
         for (name, port) in [("--port", free_port()), ("--grpc-port", free_port()), ("--health-port", health)] {
             command.args([name, &port.to_string()]);

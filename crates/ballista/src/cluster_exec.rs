@@ -17,7 +17,7 @@ use datafusion::execution::TaskContext;
 use datafusion::physical_expr::EquivalenceProperties;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
-use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, ReplaceChildrenOptions};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, Partitioning, PhysicalExpr, PlanProperties,
@@ -27,11 +27,11 @@ use datafusion_proto::physical_plan::PhysicalExtensionCodec;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use item_affinity_datafusion::{RefreshExec, TaskError, UserStatesExec};
-use item_affinity_storage::{ErrorKind, Stores};
+use item_affinity_storage::ErrorKind;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-use crate::codec::{cluster_codec, encode_plan};
+use crate::codec::encode_plan;
 use crate::session::ClusterSettings;
 use crate::submission::submit;
 
@@ -104,14 +104,6 @@ impl ExecutionPlan for ClusterExec {
         Ok(TreeNodeRecursion::Continue)
     }
 
-    fn replace_children(
-        self: Arc<Self>,
-        children: Vec<Arc<dyn ExecutionPlan>>,
-        _options: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        if children.is_empty() { Ok(self) } else { internal_err!("ClusterExec has no children") }
-    }
-
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
         if children.is_empty() { Ok(self) } else { internal_err!("ClusterExec has no children") }
     }
@@ -121,13 +113,13 @@ impl ExecutionPlan for ClusterExec {
         let rows = async move {
             let deadline = Instant::now() + cluster.settings.timeout;
             let submitted = timeout_at(deadline, cluster.submit(plan, &context)).await;
-            let stream = submitted.map_err(|_| cluster.too_long())??;
+            let stream = submitted.map_err(|_| cluster.settings.too_long())??;
             // Results may be fetched slowly by who reads them; each batch has the time that the query had.
             let rows = futures::stream::unfold((stream, cluster), |(mut stream, cluster)| async move {
                 let deadline = Instant::now() + cluster.settings.timeout;
                 let next = match timeout_at(deadline, stream.next()).await {
-                    Ok(next) => next?.map_err(|e| cluster.failed(&e)),
-                    Err(_) => Err(cluster.too_long()),
+                    Ok(next) => next?.map_err(|e| cluster.settings.failed(&e)),
+                    Err(_) => Err(cluster.settings.too_long()),
                 };
                 Some((next, (stream, cluster)))
             });
@@ -158,34 +150,24 @@ impl Cluster {
             );
             return Err(TaskError::new(ErrorKind::Storage, message).into_datafusion());
         }
-        let bytes = encode_plan(plan, self.codec.as_ref()).map_err(|e| self.cannot_travel(&e))?;
-        self.submit_bytes(bytes, context).await
+        let bytes = encode_plan(plan, self.codec.as_ref()).map_err(|e| cannot_travel(&e))?;
+        submit_plan(&self.settings, bytes, context).await
     }
+}
 
-    async fn submit_bytes(
-        &self,
-        bytes: Vec<u8>,
-        context: &TaskContext,
-    ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-        let scheduler = &self.settings.scheduler;
-        let config = context.session_config();
-        let of_ballista = config.ballista_config();
-        let submitted = submit(scheduler, bytes, context.session_id(), config, &of_ballista);
-        submitted.await.map_err(|e| self.failed(&e))
-    }
+/// What a person reads of a plan that has no message.
+fn cannot_travel(error: &DataFusionError) -> DataFusionError {
+    let message = format!("ERR_CLUSTER_PLAN: this query cannot run on a cluster: {error}; leave --cluster out");
+    TaskError::new(ErrorKind::BadInput, message).into_datafusion()
+}
 
-    /// What a person reads of a plan that has no message.
-    fn cannot_travel(&self, error: &DataFusionError) -> DataFusionError {
-        let message = format!("ERR_CLUSTER_PLAN: this query cannot run on a cluster: {error}; leave --cluster out");
-        TaskError::new(ErrorKind::BadInput, message).into_datafusion()
-    }
-
+impl ClusterSettings {
     fn too_long(&self) -> DataFusionError {
         let message = format!(
             "ERR_CLUSTER_TIMEOUT: {} gave no result within {} s; look whether executors are running, or raise \
              --cluster-timeout",
-            self.settings.scheduler,
-            self.settings.timeout.as_secs()
+            self.scheduler,
+            self.timeout.as_secs()
         );
         TaskError::new(ErrorKind::Storage, message).into_datafusion()
     }
@@ -196,7 +178,7 @@ impl Cluster {
         if let Some(task) = TaskError::from_text(&text) {
             return task.into_datafusion();
         }
-        let scheduler = &self.settings.scheduler;
+        let scheduler = &self.scheduler;
         // The words of gRPC after the message say nothing to a person.
         let text = text.split(", metadata: MetadataMap").next().unwrap_or_default();
         let unknown = text.contains("Could not parse plan");
@@ -225,8 +207,10 @@ pub async fn submit_plan(
     plan: Vec<u8>,
     context: &TaskContext,
 ) -> Result<BoxStream<'static, Result<RecordBatch>>> {
-    let codec = cluster_codec(Stores::in_memory());
-    Cluster { settings: settings.clone(), codec }.submit_bytes(plan, context).await
+    let config = context.session_config();
+    let of_ballista = config.ballista_config();
+    let submitted = submit(&settings.scheduler, plan, context.session_id(), config, &of_ballista);
+    submitted.await.map_err(|e| settings.failed(&e))
 }
 
 /// Puts [`ClusterExec`] on top of a plan that reads files; it is the last rule, so that nothing changes the plan any more.

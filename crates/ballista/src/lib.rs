@@ -16,6 +16,7 @@ mod message;
 mod processes;
 mod session;
 mod shuffle_codec;
+mod slots;
 mod submission;
 
 pub use cluster_exec::{ClusterExec, submit_plan, travelling};

@@ -18,13 +18,14 @@ use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::logical_expr::ScalarUDF;
 use datafusion::prelude::SessionConfig;
-use item_affinity_datafusion::{ItemAffinityOptions, SessionSettings, session, store_registry};
+use item_affinity_datafusion::{ItemAffinityOptions, SessionSettings, session, store_registry, unnamed_files};
 use item_affinity_storage::{ErrorKind, Stores};
 use tokio::net::TcpListener;
 
 use crate::codec::cluster_codec;
 use crate::health;
 use crate::session::SchedulerAddress;
+use crate::slots::CountedSlots;
 
 /// Why a process of a cluster did not start, or ended.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +98,7 @@ pub struct ExecutorSettings {
     pub grpc_port: u16,
     /// The port for `/healthz` and `/readyz`; none: nobody asks.
     pub health_port: Option<u16>,
-    /// Where shuffled rows lie until their query is over.
+    /// Where shuffled rows lie until their query is over; temporary files on its disk have no names.
     pub work_dir: PathBuf,
     /// Partitions that run at once.
     pub vcores: usize,
@@ -155,7 +156,8 @@ pub async fn run_scheduler(stores: &Stores, settings: SchedulerSettings) -> Resu
         override_physical_codec: Some(cluster_codec(stores.clone())),
         ..SchedulerConfig::default()
     };
-    let cluster = BallistaCluster::new_from_config(&config).await.map_err(ended)?;
+    let of_engine = BallistaCluster::new_from_config(&config).await.map_err(ended)?;
+    let cluster = BallistaCluster::new(Arc::new(CountedSlots::default()), of_engine.job_state());
     start_server(cluster, address, Arc::new(config)).await.map_err(ended)
 }
 
@@ -187,7 +189,7 @@ pub async fn run_executor(stores: &Stores, settings: ExecutorSettings) -> Result
     let runtime_producer = move |_: &SessionConfig| {
         RuntimeEnvBuilder::new()
             .with_object_store_registry(Arc::clone(&registry))
-            .with_temp_file_path(spill.clone())
+            .with_disk_manager_builder(unnamed_files(spill.clone(), None))
             .build_arc()
     };
     let config = ExecutorProcessConfig {

@@ -5,6 +5,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ballista_core::config::BALLISTA_SCHEDULER_MAX_PARTITIONS_PER_TASK;
 use ballista_core::extension::SessionConfigExt;
 use datafusion::error::Result;
 use datafusion::execution::SessionStateBuilder;
@@ -87,6 +88,8 @@ pub fn cluster_session(stores: &Stores, settings: SessionSettings, cluster: Clus
     let local = session(stores, SessionSettings { target_partitions: partitions, ..settings })?.state();
     // Filters that one part of a plan finds for another cannot cross from process to process, and so on: Ballista knows.
     let config = local.config().clone().upgrade_for_ballista();
+    // One each: what a task of a lost executor had made is known again by the number of the task.
+    let config = config.set_usize(BALLISTA_SCHEDULER_MAX_PARTITIONS_PER_TASK, 1);
     let cluster = Cluster { settings: cluster, codec: cluster_codec(stores.clone()) };
     let state = SessionStateBuilder::new_from_existing(local)
         .with_config(config)

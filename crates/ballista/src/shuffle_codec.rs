@@ -45,9 +45,15 @@ impl PhysicalExtensionCodec for ShuffleCodec {
 }
 
 /// Of places of one partition the one that was named last.
+///
+/// Of a sort shuffle each task of the stage has a file with rows of every partition. Which partitions of its input it read is not
+/// said; where a task has one, as [`cluster_session`](crate::cluster_session) asks, its number stands for it.
 fn keep_newest(locations: &mut Vec<PartitionLocation>) {
     let mut known = HashSet::new();
     locations.reverse();
-    locations.retain(|l| known.insert((l.partition_id.stage_id, l.map_partition_id, l.partition_id.partition_id)));
+    locations.retain(|l| {
+        let task = l.is_sort_shuffle.then_some(l.map_partition_id);
+        known.insert((l.partition_id.stage_id, l.partition_id.partition_id, task))
+    });
     locations.reverse();
 }

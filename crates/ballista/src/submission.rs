@@ -56,19 +56,24 @@ pub(crate) async fn submit(
         query: Some(Query::PhysicalPlan(plan)),
     });
     version::insert_version_header(request.metadata_mut());
-    let answer = client.execute_query(request).await.map_err(|e| said(&e))?;
-    let theirs = version::version_from_metadata(answer.metadata()).map(str::to_owned);
-    let compatible = version::check_compatibility(Some(ballista_core::BALLISTA_VERSION), theirs.as_deref());
-    let job_id = match answer.into_inner().result {
-        Some(execute_query_result::Result::Success(success)) => success.job_id,
-        other => {
-            compatible.map_err(|e| exec_datafusion_err!("{e}"))?;
-            return exec_err!("Fail to execute query due to {other:?}");
-        }
-    };
-    let mut job = Job { scheduler: scheduler.clone(), job_id, over: false };
-    // An older scheduler has queued the job all the same: dropping it cancels it.
-    compatible.map_err(|e| exec_datafusion_err!("{e}"))?;
+    let mut asking = client.clone();
+    let at = scheduler.clone();
+    // A task of its own: a job that is queued when nobody waits any more is cancelled as soon as its name is known.
+    let asked = tokio::spawn(async move {
+        let answer = asking.execute_query(request).await.map_err(|e| said(&e))?;
+        let theirs = version::version_from_metadata(answer.metadata()).map(str::to_owned);
+        let compatible = version::check_compatibility(Some(ballista_core::BALLISTA_VERSION), theirs.as_deref());
+        let job = match answer.into_inner().result {
+            Some(execute_query_result::Result::Success(success)) => {
+                Ok(Job { scheduler: at, job_id: success.job_id, over: false })
+            }
+            other => exec_err!("Fail to execute query due to {other:?}"),
+        };
+        // An older scheduler has queued the job all the same: dropping it cancels it.
+        compatible.map_err(|e| exec_datafusion_err!("{e}"))?;
+        job
+    });
+    let mut job = asked.await.map_err(|e| said(&e))??;
     let (locations, proxy) = job.done(&mut client).await?;
     let (scheduler, config) = (scheduler.clone(), of_ballista.clone());
     let rows = futures::stream::iter(locations)
@@ -114,10 +119,10 @@ impl Job {
     }
 }
 
-/// One place of each partition: one that was made again after its executor was lost may be named twice.
+/// One place of each partition, the newest: one that was made again after its executor was lost may be named twice, by the
+/// numbers of two tasks.
 fn once_each(locations: Vec<PartitionLocation>) -> Vec<PartitionLocation> {
-    let number =
-        |l: &PartitionLocation| l.partition_id.as_ref().map(|id| (id.stage_id, id.partition_id, l.map_partition_id));
+    let number = |l: &PartitionLocation| l.partition_id.as_ref().map(|id| (id.stage_id, id.partition_id));
     let newest: BTreeMap<_, _> = locations.into_iter().map(|location| (number(&location), location)).collect();
     newest.into_values().collect()
 }
@@ -135,7 +140,13 @@ impl Drop for Job {
                 let mut client = SchedulerGrpcClient::connect(url).await.ok()?;
                 client.cancel_job(CancelJobParams { job_id }).await.ok()
             };
-            runtime.map(|r| r.block_on(async { tokio::time::timeout(CANCELLED_WITHIN, cancelled).await })).is_ok()
+            let ended = runtime.map(|runtime| {
+                let ended = runtime.block_on(async { tokio::time::timeout(CANCELLED_WITHIN, cancelled).await });
+                // A name that is being looked up is not waited for.
+                runtime.shutdown_background();
+                ended
+            });
+            ended.is_ok()
         };
         if let Ok(thread) = std::thread::Builder::new().spawn(cancel) {
             let _: std::thread::Result<bool> = thread.join();
