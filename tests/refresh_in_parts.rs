@@ -11,7 +11,7 @@ use item_affinity_solution::{
     Error, RefreshJob, RefreshReport, RefreshStage, RefreshTask, RefreshTasks, SolutionRef, SolutionVersion,
     TaskFailure, TrainingJob,
 };
-use item_affinity_storage::{ErrorKind, Stores};
+use item_affinity_storage::{Artifact, ErrorKind, Location, Stores, Versions};
 
 use crate::common::{data, files_below, succeed};
 
@@ -127,6 +127,46 @@ async fn refresh_in_parts_gives_the_version_of_one_process_however_many_partitio
     assert!(again.already_done, "{again:?}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn p38_refresh_in_parts_leaves_out_the_forgotten_as_one_process_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let (solution, log) = scene(folder.path()).await;
+    // Those of the first and the last event as well, without whom the times of the log are others.
+    let events = "CREATE EXTERNAL TABLE i STORED AS PARQUET LOCATION";
+    let query = format!(
+        "{events} '{log}'; (SELECT user_id FROM i ORDER BY timestamp LIMIT 2) UNION (SELECT user_id FROM i ORDER BY \
+         timestamp DESC LIMIT 2) UNION (SELECT DISTINCT user_id FROM i WHERE user_id LIKE '%7')"
+    );
+    let listed = succeed(["sql", "--format", "csv", "-c", &query]).stdout;
+    let named: Vec<&str> = listed.lines().skip(1).collect();
+    assert!(named.len() > 20, "{named:?}");
+    let stores = Stores::from_env();
+    let versions = Versions::new(&stores, Location::parse(&solution).unwrap(), Artifact::SolutionVersion).unwrap();
+    assert_eq!(versions.forget(named.iter().copied()).await.unwrap(), named.len() as u64);
+
+    let whole = refresh(&solution, &log, None).await.unwrap();
+    let version = SolutionVersion::open(&stores, &whole.solution).await.unwrap();
+    let left_out = version.commit.body.counts.get("forgotten_rows").copied();
+    assert!(left_out.is_some_and(|rows| rows as usize > named.len()), "{left_out:?}");
+    let ids = version.user_states(&stores).await.unwrap().ids.clone();
+    assert!(named.iter().all(|id| ids.index_of(id).is_none()));
+    for partitions in [1, 3, 8] {
+        let parts = refresh(&solution, &log, Some(tasks(partitions))).await.unwrap();
+        assert_eq!(parts.changes, whole.changes);
+        same_versions(&stores, &whole.solution, &parts.solution).await;
+    }
+    let notes = files_below(Path::new(&solution)).into_iter().filter(|path| path.ends_with("forgotten.json"));
+    assert_eq!(notes.count(), 0);
+
+    // Where everybody was forgotten there is nothing to refresh, wherever it runs.
+    let everybody =
+        succeed(["sql", "--format", "csv", "-c", &format!("{events} '{log}'; SELECT DISTINCT user_id FROM i")]);
+    versions.forget(everybody.stdout.lines().skip(1)).await.unwrap();
+    let here = refresh(&solution, &log, None).await.unwrap_err().to_string();
+    assert!(here.contains("users who were forgotten"), "{here}");
+    assert_eq!(refresh(&solution, &log, Some(tasks(2))).await.unwrap_err().to_string(), here);
+}
+
 /// Tasks that lose or repeat a row, as a cluster without commits of its own might.
 struct Faulty {
     inner: Arc<dyn RefreshTasks>,
@@ -156,12 +196,15 @@ impl RefreshTasks for Faulty {
 async fn refresh_in_parts_commits_nothing_when_a_row_is_lost_or_comes_twice() {
     let folder = tempfile::tempdir().unwrap();
     let (solution, log) = scene(folder.path()).await;
+    let before = files_below(Path::new(&solution));
     for (stage, twice) in [(RefreshStage::Measure, true), (RefreshStage::Write, true), (RefreshStage::Write, false)] {
         let faulty = Arc::new(Faulty { inner: tasks(3), stage, twice, said: Mutex::new(0) });
         let error = refresh(&solution, &log, Some(Arc::clone(&faulty) as Arc<dyn RefreshTasks>)).await.unwrap_err();
         assert_eq!(*faulty.said.lock().unwrap(), 1);
         assert_eq!(error.kind(), ErrorKind::Bug, "{error}");
         assert!(error.to_string().contains("does not add up"), "{error}");
+        // What tasks wrote is gone as well: one version, one commit, no note.
+        assert_eq!(files_below(Path::new(&solution)), before);
     }
     let newest = SolutionRef::parse(&solution).unwrap().resolve(&Stores::from_env()).await.unwrap();
     assert_eq!(newest.version, Some(1));

@@ -3,25 +3,35 @@
 use std::sync::Arc;
 
 use item_affinity_model::{Vocabulary, VocabularyBuilder};
+use item_affinity_storage::Tombstones;
 
 use crate::error::Result;
 use crate::ids::Ids;
+use crate::merge::kept;
+use crate::oddities::latest_time;
 use crate::part::Part;
 use crate::timestamp::TimestampUnit;
 
 /// What one reader has seen; by arrival numbers of its ids.
 pub(crate) struct Census {
     known_items: Arc<Vocabulary>,
+    tombstones: Arc<Tombstones>,
     item_is_known: Vec<bool>,
     item_events: Vec<u64>,
     user_events: Vec<u64>,
     user_is_known: Vec<bool>,
+    user_is_forgotten: Vec<bool>,
     pub(crate) kept: u64,
+    /// Rows of users who were forgotten, which count for nothing else.
+    pub(crate) forgotten: u64,
     pub(crate) known: u64,
     /// Times that are seconds.
     times: Span,
     /// Bare integers, as if they were seconds and as if they were milliseconds: the unit is known at the end.
     bare: [Span; 2],
+    /// Times after the latest that is not odd: seconds, then bare integers in both units.
+    ahead: [u64; 3],
+    latest: i64,
     pub(crate) weights: Weights,
 }
 
@@ -93,18 +103,23 @@ impl Weights {
 }
 
 impl Census {
-    /// Nobody yet; an item is known when it is one of these.
-    pub(crate) fn of(known_items: Arc<Vocabulary>) -> Self {
+    /// Nobody yet; an item is known when it is one of these, and a user counts who was not forgotten.
+    pub(crate) fn of(known_items: Arc<Vocabulary>, tombstones: Arc<Tombstones>) -> Self {
         Self {
             known_items,
+            tombstones,
             item_is_known: Vec::new(),
             item_events: Vec::new(),
             user_events: Vec::new(),
             user_is_known: Vec::new(),
+            user_is_forgotten: Vec::new(),
             kept: 0,
+            forgotten: 0,
             known: 0,
             times: Span::NONE,
             bare: [Span::NONE; 2],
+            ahead: [0; 3],
+            latest: latest_time(),
             weights: Weights::default(),
         }
     }
@@ -115,11 +130,29 @@ impl Census {
         span.merge(self.bare[usize::from(unit == TimestampUnit::Milliseconds)]);
         span
     }
+
+    /// How many times lie more than a day ahead of this clock.
+    pub(crate) fn ahead(&self, unit: TimestampUnit) -> u64 {
+        self.ahead[0] + self.ahead[1 + usize::from(unit == TimestampUnit::Milliseconds)]
+    }
+
+    fn add_time(&mut self, time: i64) {
+        self.times.add(time);
+        self.ahead[0] += u64::from(time > self.latest);
+    }
+
+    fn add_bare(&mut self, time: i64) {
+        for (unit, time) in [time, TimestampUnit::Milliseconds.to_seconds(time)].into_iter().enumerate() {
+            self.bare[unit].add(time);
+            self.ahead[1 + unit] += u64::from(time > self.latest);
+        }
+    }
 }
 
 impl Part {
     /// Counts the rows and lets them go, where that is asked for.
     pub(crate) fn condense(&mut self) {
+        self.leave_out_forgotten();
         let Self { census: Some(census), users, items, user, item, time, weight, bare, .. } = self else { return };
         for number in census.item_is_known.len()..items.len() {
             let known = items.id(number).is_some_and(|id| census.known_items.index_of(id).is_some());
@@ -140,20 +173,44 @@ impl Part {
         }
         let mut row = 0;
         for range in bare.drain(..) {
-            time[row..range.start].iter().for_each(|time| census.times.add(*time));
-            for time in &time[range.clone()] {
-                census.bare[0].add(*time);
-                census.bare[1].add(TimestampUnit::Milliseconds.to_seconds(*time));
-            }
+            time[row..range.start].iter().for_each(|time| census.add_time(*time));
+            time[range.clone()].iter().for_each(|time| census.add_bare(*time));
             row = range.end;
         }
-        time[row..].iter().for_each(|time| census.times.add(*time));
+        time[row..].iter().for_each(|time| census.add_time(*time));
         weight.iter().for_each(|weight| census.weights.add(*weight));
         for column in [user, item] {
             column.clear();
         }
         time.clear();
         weight.clear();
+    }
+
+    fn leave_out_forgotten(&mut self) {
+        let Self { census: Some(census), users, user, item, time, weight, bare, .. } = self else { return };
+        if census.tombstones.is_empty() {
+            return;
+        }
+        for number in census.user_is_forgotten.len()..users.len() {
+            let forgotten = users.id(number).is_some_and(|id| census.tombstones.contains(id));
+            census.user_is_forgotten.push(forgotten);
+        }
+        let stays: Vec<bool> = user.iter().map(|user| !census.user_is_forgotten[*user as usize]).collect();
+        let gone = stays.iter().filter(|stays| !**stays).count();
+        if gone == 0 {
+            return;
+        }
+        census.forgotten += gone as u64;
+        for column in [user, item] {
+            *column = kept(std::mem::take(column), &stays);
+        }
+        *time = kept(std::mem::take(time), &stays);
+        *weight = kept(std::mem::take(weight), &stays);
+        let staying = |rows: std::ops::Range<usize>| stays[rows].iter().filter(|stays| **stays).count();
+        for range in bare {
+            let start = staying(0..range.start);
+            *range = start..start + staying(range.clone());
+        }
     }
 }
 

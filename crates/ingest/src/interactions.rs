@@ -11,7 +11,7 @@ use crate::event_types::{EventTypeCounts, EventTypes};
 use crate::inputs::Inputs;
 use crate::magnitudes::{Magnitudes, decide_unit, to_seconds};
 use crate::merge::{Merged, Rows};
-use crate::oddities::{list_types, odd_times, odd_types};
+use crate::oddities::{latest_time, list_types, odd_times, odd_types};
 use crate::part::{COLUMNS, Part, TIME};
 use crate::profile::Completeness;
 use crate::readers::{ReadProgress, read_parts};
@@ -92,8 +92,9 @@ pub async fn read_interactions(
     }
     warnings.extend(counts.warnings());
     odd_types(source, &event_types, &mut warnings);
-    let times = rows.iter().map(|part| part.time.as_slice());
-    odd_times(&sum.times_at_zero, &sum.times_negative, times, &time_column, &mut warnings);
+    let latest = latest_time();
+    let ahead = rows.iter().map(|part| part.time.iter().filter(|time| **time > latest).count() as u64).sum();
+    odd_times(&sum.times_at_zero, &sum.times_negative, ahead, &time_column, &mut warnings);
 
     let by_value = source.value_as_weight;
     let merged = spawn_blocking(move || Merged::of(rows)).await.map_err(Error::Task)??;
@@ -101,10 +102,7 @@ pub async fn read_interactions(
     let (merged, gone) = spawn_blocking(move || merged.without(&forgotten)).await.map_err(Error::Task)??;
     (counts.kept, counts.forgotten) = (kept - gone, gone);
     if merged.time.is_empty() {
-        return Err(Error::NoInteractions {
-            what: format!("all {gone} interactions are of users who were forgotten"),
-            cure: "train elsewhere, or on interactions of other users".into(),
-        });
+        return Err(all_forgotten(gone));
     }
     let merged = check_weights(merged, by_value, &mut warnings)?;
     let interactions = spawn_blocking(move || merged.into_interactions()).await.map_err(Error::Task)??;
@@ -133,6 +131,13 @@ impl Sum {
             *sum += nulls;
         }
         std::mem::replace(&mut part.event_types, EventTypes::new(&[], &[]))
+    }
+}
+
+pub(crate) fn all_forgotten(interactions: u64) -> Error {
+    Error::NoInteractions {
+        what: format!("all {interactions} interactions are of users who were forgotten"),
+        cure: "train elsewhere, or on interactions of other users".into(),
     }
 }
 

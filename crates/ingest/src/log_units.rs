@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures::TryStreamExt;
 use item_affinity_model::Vocabulary;
-use item_affinity_storage::{Stores, TravelledFile};
+use item_affinity_storage::{Stores, Tombstones, TravelledFile};
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
@@ -96,14 +96,15 @@ impl LogRules {
         Ok(source)
     }
 
-    /// Reads the rows of a unit, the same that [`read_interactions`](crate::read_interactions) keeps of them.
+    /// Reads the rows of a unit, the same that [`read_interactions`](crate::read_interactions) keeps of them: none of users
+    /// who were forgotten.
     ///
     /// # Errors
     /// Those of reading and of binding the file; [`Error::Storage`] when it is not as it was when the log was surveyed.
     ///
     /// # Cost
     /// The rows of the unit in memory, twice while they are sorted by id.
-    pub async fn read(&self, stores: &Stores, unit: LogUnit) -> Result<LogRows> {
+    pub async fn read(&self, stores: &Stores, unit: LogUnit, forgotten: Arc<Tombstones>) -> Result<LogRows> {
         let source = self.source()?;
         let LogUnit { file, row_groups, first_row } = unit;
         let file = file.arrive()?;
@@ -129,7 +130,8 @@ impl LogRules {
                     to_seconds(times, unit);
                 }
             }
-            let Merged { users, items, user, item, time, mut weight } = Merged::of(vec![Rows::take(&mut part)])?;
+            let (merged, _) = Merged::of(vec![Rows::take(&mut part)])?.without(&forgotten)?;
+            let Merged { users, items, user, item, time, mut weight } = merged;
             if alike {
                 weight.fill(1.0);
             }

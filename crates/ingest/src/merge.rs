@@ -84,7 +84,8 @@ impl Merged {
     }
 }
 
-fn kept<T>(mut column: Vec<T>, stays: &[bool]) -> Vec<T> {
+/// The rows of a column that stay; a column without rows has none to lose.
+pub(crate) fn kept<T>(mut column: Vec<T>, stays: &[bool]) -> Vec<T> {
     let mut rows = stays.iter();
     column.retain(|_| rows.next().copied().unwrap_or_default());
     column

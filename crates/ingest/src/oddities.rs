@@ -40,10 +40,10 @@ pub(crate) fn odd_types(source: &InteractionsSource, found: &EventTypeCounts, wa
 }
 
 /// Times that may stand for something else.
-pub(crate) fn odd_times<'a>(
+pub(crate) fn odd_times(
     at_zero: &Sighting,
     negative: &Sighting,
-    times: impl Iterator<Item = &'a [i64]>,
+    ahead: u64,
     column: &str,
     warnings: &mut Vec<Warning>,
 ) {
@@ -57,17 +57,18 @@ pub(crate) fn odd_times<'a>(
     };
     warn("TIMESTAMP_ZERO", "time 0", at_zero, "it counts as 1970-01-01; often it stands for no time");
     warn("TIMESTAMP_NEGATIVE", "times before 1970", negative, "they count as given");
-    const DAY: i64 = 86_400;
-    let now = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
-    let latest = now.saturating_add(DAY);
-    let ahead: usize = times.map(|times| times.iter().filter(|time| **time > latest).count()).sum();
     if ahead > 0 {
         let message =
             format!("times more than a day ahead of this clock; count={ahead} column={column}; they count as given");
         warnings.push(Warning::new("TIMESTAMP_FUTURE", message));
     }
+}
+
+/// Times after this one lie more than a day ahead of this clock; epoch seconds.
+pub(crate) fn latest_time() -> i64 {
+    const DAY: i64 = 86_400;
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX).saturating_add(DAY)
 }
 
 /// The event types that occur, the most frequent first, with their rows.

@@ -122,7 +122,8 @@ async fn read_all(
     let processors = || std::thread::available_parallelism().map_or(1, usize::from);
     let readers = source.threads.unwrap_or_else(processors).min(units.len()).clamp(1, MOST_READERS);
     let memory = ReadMemory::new(source.memory_limit);
-    if source.keeps_all() {
+    // A census keeps no row.
+    if census.is_none() && source.keeps_all() {
         memory.refuse(total_rows)?;
     }
     let (next, stopped) = (AtomicUsize::new(0), watch::Sender::new(false));
@@ -134,7 +135,7 @@ async fn read_all(
     for _ in 0..readers {
         let (work, sender) = (Arc::clone(&work), sender.clone());
         let mut part = Part::new(Arc::clone(&rules));
-        part.census = census.clone().map(|items| Box::new(Census::of(items)));
+        part.census = census.clone().map(|items| Box::new(Census::of(items, Arc::clone(&source.forgotten))));
         let runtime = tokio::runtime::Handle::current();
         // Decoding is work, not waiting: it would hold up whatever else the runtime's threads have to do.
         tasks.spawn_blocking(move || {

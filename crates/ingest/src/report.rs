@@ -269,7 +269,6 @@ impl DataReport {
     }
 }
 
-/// Findings that `--allow-small-data` lets pass.
 /// What speaks against training on so much data; counts: unique interactions, users, users with two or more.
 fn refusals(
     (unique, users, two): (u64, u64, u64),
@@ -321,6 +320,7 @@ pub(crate) fn too_little(interactions: u64, users: u64, two: u64, times: (i64, i
     refuse(found.iter().map(|(code, message)| (*code, message.as_str())), allow_small)
 }
 
+/// Findings that `--allow-small-data` lets pass.
 const TOO_SMALL: [&str; 3] = ["TOO_FEW_INTERACTIONS", "TOO_FEW_USERS", "TOO_FEW_USERS_SHARE"];
 const TIMESTAMPS_EQUAL: &str = "TIMESTAMPS_EQUAL";
 

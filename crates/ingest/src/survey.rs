@@ -10,7 +10,7 @@ use crate::census::{Counted, Span, Weights};
 use crate::error::{Error, Result};
 use crate::event_types::EventTypes;
 use crate::inputs::Inputs;
-use crate::interactions::{Sum, nothing_left};
+use crate::interactions::{Sum, all_forgotten, nothing_left};
 use crate::log_units::{LogRules, LogUnit, units_of};
 use crate::magnitudes::decide_unit;
 use crate::oddities::{odd_times, odd_types};
@@ -87,26 +87,32 @@ pub async fn survey_interactions(
 
     let mut parts = census_parts(opened, source, total_rows, observer, items).await?;
     let (mut sum, mut event_types) = (Sum::default(), Vec::new());
-    let (mut kept, mut known, mut weights) = (0, 0, Weights::default());
+    let (mut kept, mut gone, mut known, mut weights) = (0, 0, 0, Weights::default());
     for part in &mut parts {
         event_types.push(sum.take(part));
         if let Some(census) = &part.census {
             kept += census.kept;
+            gone += census.forgotten;
             known += census.known;
             weights.merge(census.weights);
         }
     }
     let event_types = EventTypes::merge(event_types);
-    let counts = sum.tally.counts(kept, &labels);
+    let mut counts = sum.tally.counts(kept, &labels);
     counts.check(source.limits())?;
-    if kept == 0 {
+    if kept + gone == 0 {
         return Err(nothing_left(source, &counts, &event_types, &labels));
+    }
+    counts.forgotten = gone;
+    if kept == 0 {
+        return Err(all_forgotten(gone));
     }
     let (unit, warning) = decide_unit(&sum.magnitudes, &labels, &time_column)?;
     warnings.extend(warning);
     warnings.extend(counts.warnings());
     odd_types(source, &event_types, &mut warnings);
-    odd_times(&sum.times_at_zero, &sum.times_negative, std::iter::empty(), &time_column, &mut warnings);
+    let ahead = parts.iter().filter_map(|part| part.census.as_ref()).map(|census| census.ahead(unit)).sum();
+    odd_times(&sum.times_at_zero, &sum.times_negative, ahead, &time_column, &mut warnings);
     let mut span: Option<Span> = None;
     for census in parts.iter().filter_map(|part| part.census.as_ref()) {
         let of_part = census.span(unit);

@@ -130,16 +130,6 @@ pub enum Error {
         solution: String,
     },
 
-    /// A refresh in tasks of a solution from which users were forgotten.
-    #[error(
-        "ERR_CLUSTER_FORGOTTEN: users were forgotten in {solution}, and tasks of a cluster do not know them; leave \
-         --cluster out"
-    )]
-    ForgottenInTasks {
-        /// The location of the solution.
-        solution: String,
-    },
-
     /// Tasks in other processes failed.
     #[error("{message}")]
     Tasks {
@@ -202,7 +192,7 @@ impl Error {
             Self::Tasks { kind, .. } => *kind,
             Self::Model(error) => model_kind(error),
             Self::Reference { .. } | Self::NoSolutionLocation | Self::OutputInInput { .. } => ErrorKind::Usage,
-            Self::Damaged { .. } | Self::Foreign { .. } | Self::ForgottenInTasks { .. } => ErrorKind::BadInput,
+            Self::Damaged { .. } | Self::Foreign { .. } => ErrorKind::BadInput,
             Self::Format { .. } | Self::NotFinite { .. } => ErrorKind::BadInput,
             Self::UserAttributes { .. } | Self::Older { .. } | Self::NoKnownItem { .. } | Self::NobodyLeft { .. } => {
                 ErrorKind::BadInput

@@ -183,8 +183,9 @@ impl Made {
         let (format, format_version) = ModelCard::current_format();
         let times = self.refreshed.as_ref().map(|refreshed| refreshed.times).or_else(|| interactions.time_range());
         let (first_interaction, last_interaction) = times.unwrap_or((clock.as_of, clock.as_of));
-        let warnings = propensity.warnings();
+        let mut warnings = propensity.warnings();
         warnings.iter().for_each(|warning| watch.observer.warning(warning));
+        warnings.extend(self.refreshed.iter().flat_map(|refreshed| refreshed.marks.clone()));
         let card = ModelCard {
             format,
             format_version,

@@ -10,6 +10,7 @@ use item_affinity_storage::{CommitBody, Run, Stores, sha256_hex};
 use crate::compute::blocking;
 use crate::error::{Error, Result};
 use crate::files::VersionReader;
+use crate::model_card::FORGOTTEN;
 use crate::reference::SolutionRef;
 use crate::states::ids_sha256;
 use crate::tables::encode::StateTable;
@@ -37,7 +38,8 @@ pub async fn knows_any(stores: &Stores, reference: &SolutionRef, users: &BTreeSe
     Ok(users.iter().any(|id| ids.index_of(id).is_some()))
 }
 
-/// Puts these users on the list of the forgotten of the location, writes a version without them into a run, and gives the body of its commit; none when it knows none of them.
+/// Puts these users on the list of the forgotten of the location, writes a version without them into a run, and gives the
+/// body of its commit; none when it knows none of them.
 ///
 /// Item states are copied: what the others' factors, the items' and the coefficients learnt from these users stays in
 /// them until the next training, which the model card says. The caller commits right after the version.
@@ -60,7 +62,7 @@ pub async fn forget_users(
     if kept.is_empty() {
         return Err(Error::NobodyLeft { solution: reference.to_string() });
     }
-    // Before anything else: whoever reads the interactions from now on passes over them.
+    // Before anything is written: whoever reads the interactions from now on passes over them.
     run.forget(users.iter().map(String::as_str)).await?;
     if kept.len() == states.ids.len() {
         return Ok(None);
@@ -97,7 +99,7 @@ pub async fn forget_users(
     card.pair_parts = left.pairs.first_items();
     card.user_ids_sha256 = ids_sha256(&left.ids);
     card.warnings.push(format!(
-        "FORGOTTEN: {} users were taken out of this version; what items and other users learnt from them is in it until \
+        "{FORGOTTEN}: {} users were taken out of this version; what items and other users learnt from them is in it until \
          the next training",
         forgotten.users
     ));

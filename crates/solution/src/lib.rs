@@ -68,7 +68,7 @@ pub use observer::{Observer, Silent, Stage};
 pub use reference::SolutionRef;
 pub use refresh::{
     Changes, GatheredPairs, GatheredUsers, RefreshJob, RefreshReport, RefreshStage, RefreshTask, RefreshTasks,
-    RefreshWork, TaskFailure,
+    RefreshWork, Sums, TaskFailure,
 };
 pub use tables::decode::MOST_ID_BYTES;
 pub use tables::pairs::pairs_schema;

@@ -58,31 +58,19 @@ impl SolutionVersion {
     /// # Cost
     /// The size of the file in memory, and one pass over it beside the checksum.
     pub async fn read_user_part(&self, stores: &Stores, part: &UserPart) -> Result<Bytes> {
-        let reader = VersionReader::new(stores, &self.reference.location, self.commit.clone())?;
-        let bytes = reader.parquet(&part.entry).await?;
-        let expected = Expected {
-            table: Table::Users,
-            hidden_dimension: self.model.recipe.hidden_dimension,
-            rows: u64::from(part.rows),
-            first_index: part.first_user_index,
-        };
-        let checked = bytes.clone();
-        let outcome = blocking("checking user states", move || read_states(&checked, expected, |_| Ok(()))).await?;
-        outcome.map_err(|what| reader.damaged(&part.entry.path, what))?;
-        Ok(bytes)
+        let check = |bytes: Bytes, expected| read_states(&bytes, expected, |_| Ok(())).map(|()| bytes);
+        self.with_user_part(stores, part, "checking user states", check).await
     }
 
     /// Reads the ids of one file of user states, which is checked as by [`SolutionVersion::read_user_part`].
-    pub(crate) async fn user_ids_of(&self, stores: &Stores, part: &UserPart) -> Result<Vec<String>> {
-        let reader = VersionReader::new(stores, &self.reference.location, self.commit.clone())?;
-        let bytes = reader.parquet(&part.entry).await?;
-        let expected = Expected {
-            table: Table::Users,
-            hidden_dimension: self.model.recipe.hidden_dimension,
-            rows: u64::from(part.rows),
-            first_index: part.first_user_index,
-        };
-        let read = move || {
+    ///
+    /// # Errors
+    /// As [`SolutionVersion::open`].
+    ///
+    /// # Cost
+    /// The size of the file and the ids in memory, and one pass over it beside the checksum.
+    pub async fn user_ids_of(&self, stores: &Stores, part: &UserPart) -> Result<Vec<String>> {
+        let read = |bytes: Bytes, expected: Expected| {
             let mut ids = Vec::with_capacity(usize::try_from(expected.rows).unwrap_or_default());
             read_states(&bytes, expected, |rows| {
                 ids.extend(rows.ids.iter().flatten().map(str::to_owned));
@@ -90,7 +78,27 @@ impl SolutionVersion {
             })
             .map(|()| ids)
         };
-        blocking("reading user ids", read).await?.map_err(|what| reader.damaged(&part.entry.path, what))
+        self.with_user_part(stores, part, "reading user ids", read).await
+    }
+
+    /// What `read` makes of the bytes of one file of user states, whose checksum is that of the commit.
+    async fn with_user_part<T: Send + 'static>(
+        &self,
+        stores: &Stores,
+        part: &UserPart,
+        stage: &'static str,
+        read: impl FnOnce(Bytes, Expected) -> Result<T, Damage> + Send + 'static,
+    ) -> Result<T> {
+        let reader = VersionReader::new(stores, &self.reference.location, self.commit.clone())?;
+        let bytes = reader.parquet(&part.entry).await?;
+        let expected = Expected {
+            table: Table::Users,
+            hidden_dimension: self.model.recipe.hidden_dimension,
+            rows: u64::from(part.rows),
+            first_index: part.first_user_index,
+        };
+        let outcome = blocking(stage, move || read(bytes, expected)).await?;
+        outcome.map_err(|what| reader.damaged(&part.entry.path, what))
     }
 
     /// Reads the states of all users: for scoring single pairs, not for ranking, which streams the parts.

@@ -118,7 +118,15 @@ pub(crate) enum CardFault {
     Version(String),
 }
 
+/// What a warning begins with that says whose interactions are still in item factors.
+pub(crate) const FORGOTTEN: &str = "FORGOTTEN";
+
 impl ModelCard {
+    /// Warnings that stay true until a training.
+    pub(crate) fn marks(&self) -> impl Iterator<Item = &str> {
+        self.warnings.iter().map(String::as_str).filter(|warning| warning.starts_with(FORGOTTEN))
+    }
+
     /// Reads `model.json`: the format first, because a newer major version may have changed anything else.
     pub(crate) fn from_json(bytes: &[u8]) -> Result<Self, CardFault> {
         let damaged = |e: serde_json::Error| CardFault::Damaged(format!("is no model card ({e})"));

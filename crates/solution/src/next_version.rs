@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use item_affinity_ingest::{DataReport, Ingested};
+use item_affinity_ingest::{DataReport, Ingested, RowCounts};
 use item_affinity_model::AttributeColumn;
 use item_affinity_storage::{Artifact, CommitBody, ErrorKind, JobName, Location, Run, Stores, Versions};
 use tokio_util::sync::CancellationToken;
@@ -211,9 +211,7 @@ impl Job {
         let (features, observer) = (self.user_features.as_deref(), self.observer.as_ref());
         let reading = self.dataset.read(&place.stores, features, limits, forgotten, observer);
         let data = self.or_cancelled(reading).await?;
-        if data.ingested.counts.forgotten > 0 {
-            observer.note(&format!("{} interactions of forgotten users are left out", data.ingested.counts.forgotten));
-        }
+        say_forgotten(&data.ingested.counts, observer);
         data.accept(self.allow_small_data, self.observer.as_ref())?;
         let report = data.report.clone();
         let Ingested { inputs, counts, .. } = &data.ingested;
@@ -270,5 +268,12 @@ impl Job {
 
     pub(crate) async fn or_cancelled<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         self.cancellation.run_until_cancelled(work).await.unwrap_or(Err(Error::Cancelled))
+    }
+}
+
+/// Tells a person that rows were left out because their users were forgotten.
+pub(crate) fn say_forgotten(counts: &RowCounts, observer: &dyn Observer) {
+    if counts.forgotten > 0 {
+        observer.note(&format!("{} interactions of forgotten users are left out", counts.forgotten));
     }
 }

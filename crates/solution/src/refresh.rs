@@ -22,7 +22,7 @@ use crate::reference::SolutionRef;
 
 pub(crate) use fold::Refreshed;
 pub use task::{RefreshStage, RefreshTask, RefreshTasks, TaskFailure};
-pub use task_rows::{GatheredPairs, GatheredUsers};
+pub use task_rows::{GatheredPairs, GatheredUsers, Sums};
 pub use task_work::RefreshWork;
 
 /// Brings newer interactions, and new users, into a solution without a training.

@@ -19,5 +19,6 @@ mod names;
 mod online_retail;
 mod report;
 mod same_data;
+mod survey;
 mod times;
 mod whole_files;

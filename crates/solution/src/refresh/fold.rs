@@ -36,6 +36,8 @@ pub(crate) struct Refreshed {
     /// By item: epoch seconds of the newest interaction that the old version has seen.
     pub(crate) last_interaction: Vec<i64>,
     pub(crate) changes: Changes,
+    /// What stays true of item factors that nobody trained anew.
+    pub(crate) marks: Vec<String>,
 }
 
 /// Gives every user a state, on the threads of the current rayon pool.
@@ -56,7 +58,7 @@ pub(super) fn fold_in(
         let (newest, known) = (moment(times.1), moment(card.last_interaction));
         return Err(Error::Older { newest, known, solution: location });
     }
-    let read = interactions.len();
+    let (read, marks) = (interactions.len(), card.marks().map(str::to_owned).collect());
     let expected = match (&user_attributes, attributes) {
         (Some(AttributeWeights { weights, .. }), Some(of)) => {
             Some((interactions.users().clone(), of.prior_means(weights.view())?))
@@ -104,7 +106,7 @@ pub(super) fn fold_in(
         user_attributes,
         // It was measured with other user states.
         evaluation: None,
-        refreshed: Some(Refreshed { trained, times, last_interaction: items.last_interaction, changes }),
+        refreshed: Some(Refreshed { trained, times, last_interaction: items.last_interaction, changes, marks }),
     };
     made.finish(watch)
 }

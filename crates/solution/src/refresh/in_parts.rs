@@ -7,20 +7,20 @@ use bytes::Bytes;
 use item_affinity_ingest::{ReadProgress, Survey, survey_interactions};
 use item_affinity_model::ndarray::Array2;
 use item_affinity_model::{Clock, Interactions, LogOdds, Vocabulary};
-use item_affinity_storage::{Run, Stores};
+use item_affinity_storage::{Run, Stores, Tombstones};
 
 use super::Changes;
 use super::fold::say;
 use super::task::{RefreshStage, RefreshTask, RefreshTasks, TaskFailure, pair_groups, parts_of};
 use super::task_rows::{FileKind, Sums, WrittenFile, files_of};
-use super::task_work::{broken, put_sums, remove_sums};
+use super::task_work::{broken, put_forgotten, put_sums, remove_notes};
 use crate::dataset::{Pinned, ReadLimits};
 use crate::error::{Error, Result};
 use crate::history::commit_body;
 use crate::model_card::ModelCard;
 use crate::moment::moment;
-use crate::next_version::{Done, Job, KeyOf, Outcome, PhaseSeconds, Place};
-use crate::observer::Stage;
+use crate::next_version::{Done, Job, KeyOf, Outcome, PhaseSeconds, Place, say_forgotten};
+use crate::observer::{Observer, Stage};
 use crate::reference::SolutionRef;
 use crate::states::ids_sha256;
 use crate::tables::encode::StateTable;
@@ -51,7 +51,8 @@ impl Job {
         match self.make_in_parts(&run, place, pinned, key, &before, tasks).await {
             Ok(done) => self.commit(run, place, Some(newest), done).await,
             Err(error) => {
-                run.abandon().await;
+                // What tasks wrote, as far as none is still at it.
+                run.abandon_with_members().await;
                 Err(error)
             }
         }
@@ -72,13 +73,12 @@ impl Job {
             let cure = "a cluster has no Users; leave --cluster out".to_owned();
             return Err(Error::UserAttributes { columns, solution: from.to_string(), cure });
         }
-        if !self.or_cancelled(async { Ok(place.versions.tombstones().await?) }).await?.is_empty() {
-            return Err(Error::ForgottenInTasks { solution: from.to_string() });
-        }
+        // Read after the run has begun, as where one process does it all.
+        let forgotten = Arc::new(self.or_cancelled(async { Ok(place.versions.tombstones().await?) }).await?);
         let mut seconds = PhaseSeconds::default();
         let clock = Instant::now();
         let version = self.or_cancelled(SolutionVersion::open(&place.stores, from)).await?;
-        let survey = self.or_cancelled(self.survey(&place.stores, &version)).await?;
+        let survey = self.or_cancelled(self.survey(&place.stores, &version, &forgotten)).await?;
         check(&survey, card, from)?;
         let changes = self.or_cancelled(changes(&place.stores, &version, &survey)).await?;
         say(&changes, card.users, self.observer.as_ref());
@@ -95,9 +95,14 @@ impl Job {
             as_of: as_of.as_of,
             run_id: run.run_id.clone(),
             durable: self.durable,
+            any_forgotten: !forgotten.is_empty(),
             parts: parts_of(&survey.users)?,
             pair_groups: Vec::new(),
         };
+        let member = task.member(place.versions.clone())?;
+        if task.any_forgotten {
+            self.or_cancelled(put_forgotten(&member, &forgotten)).await?;
+        }
         let units = survey.units.iter().map(serde_json::to_string).collect::<std::result::Result<Vec<_>, _>>();
         let units = units.map_err(Error::encode)?;
         self.observer.stage(Stage::new("measuring all users", "plans", Some(1)));
@@ -109,13 +114,12 @@ impl Job {
         agree("interactions", survey.known_interactions, total(&sums.interactions))?;
 
         self.observer.stage(Stage::new("folding in users", "plans", Some(1)));
-        let member = task.member(place.versions.clone())?;
         self.or_cancelled(put_sums(&member, &sums)).await?;
         task.stage = RefreshStage::Write;
         task.pair_groups = pair_groups(&sums.users);
         let parts = task.parts.len();
-        let rows = self.or_cancelled(run_tasks(tasks, task, units)).await;
-        remove_sums(&member).await;
+        let rows = self.or_cancelled(run_tasks(tasks, task.clone(), units)).await;
+        remove_notes(&member, &task).await;
         let mut files = Vec::new();
         for batch in rows? {
             files.extend(files_of(&batch)?);
@@ -126,7 +130,8 @@ impl Job {
         run.note_seconds("fit", seconds.fit);
 
         let clock = Instant::now();
-        let made = Made { before, survey: &survey, sums: &sums, clock: as_of, files: &files };
+        let observer = self.observer.as_ref();
+        let made = Made { observer, before, survey: &survey, sums: &sums, clock: as_of, files: &files };
         let model = made.write(run, &version).await?;
         for file in files {
             run.adopt(file.entry)?;
@@ -143,14 +148,17 @@ impl Job {
     }
 
     /// Looks at all interactions once, without keeping any.
-    async fn survey(&self, stores: &Stores, version: &SolutionVersion) -> Result<Survey> {
+    async fn survey(&self, stores: &Stores, version: &SolutionVersion, forgotten: &Arc<Tombstones>) -> Result<Survey> {
         self.observer.stage(Stage::new("surveying interactions", "rows", None));
         let progress = |progress: ReadProgress| {
             self.observer.advance(progress.rows, Some(progress.total_rows).filter(|total| *total > 0));
         };
         let items = Arc::new(version.items.ids.clone());
         let limits = ReadLimits { threads: self.threads, memory: self.memory_limit };
-        let survey = survey_interactions(stores, &self.dataset.source(limits)?, items, &progress).await?;
+        let mut source = self.dataset.source(limits)?;
+        source.forgotten = Arc::clone(forgotten);
+        let survey = survey_interactions(stores, &source, items, &progress).await?;
+        say_forgotten(&survey.counts, self.observer.as_ref());
         survey.refusal(self.allow_small_data)?;
         for warning in &survey.warnings {
             self.observer.warning(&format!("{}: {}", warning.code, warning.message));
@@ -181,6 +189,7 @@ impl Job {
 
 /// What a version is made of when all of its tasks are done.
 struct Made<'a> {
+    observer: &'a dyn Observer,
     before: &'a Before<'a>,
     survey: &'a Survey,
     sums: &'a Sums,
@@ -191,7 +200,7 @@ struct Made<'a> {
 impl Made<'_> {
     /// Writes what tasks do not: the states of items, and the model card.
     async fn write(&self, run: &Run, version: &SolutionVersion) -> Result<ModelCard> {
-        let Self { before, survey, sums, clock, files } = self;
+        let Self { before, survey, sums, clock, files, .. } = self;
         let (items, propensity) = (&version.items, &before.card.propensity);
         let nobody = Interactions::new(
             Vocabulary::default(),
@@ -228,6 +237,9 @@ impl Made<'_> {
             run.put(&Table::Items.part_name(part), table.encode(rows)?, Some(count)).await?;
         }
         let (format, format_version) = ModelCard::current_format();
+        let mut warnings = propensity.warnings();
+        warnings.iter().for_each(|warning| self.observer.warning(warning));
+        warnings.extend(before.card.marks().map(str::to_owned));
         let card = ModelCard {
             format,
             format_version,
@@ -242,7 +254,7 @@ impl Made<'_> {
             loss: Vec::new(),
             slopes,
             pair_parts: files.iter().filter(|file| file.kind == FileKind::Pairs).map(|file| file.first_item).collect(),
-            warnings: propensity.warnings(),
+            warnings,
             evaluation: None,
             metrics: std::collections::BTreeMap::new(),
             refreshed_from: Some(before.trained),

@@ -41,6 +41,8 @@ pub struct RefreshTask {
     pub(super) as_of: i64,
     pub(super) run_id: String,
     pub(super) durable: bool,
+    /// Whether there are users who were forgotten; who they are stands in a note of the run.
+    pub(super) any_forgotten: bool,
     pub(super) parts: Vec<PartOfUsers>,
     /// The first item of each group of pairs; empty while measuring.
     pub(super) pair_groups: Vec<u32>,

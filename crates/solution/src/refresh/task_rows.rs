@@ -245,8 +245,8 @@ pub(super) fn files_of(batch: &RecordBatch) -> Result<Vec<WrittenFile>> {
 }
 
 /// Sums over users, of one task or of all.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Sums {
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sums {
     pub(super) everyone: Everyone,
     /// By item.
     pub(super) interactions: Vec<i64>,
@@ -266,7 +266,11 @@ impl Sums {
         }
     }
 
-    pub(super) fn rows(&self) -> Result<RecordBatch> {
+    /// The sums as they travel.
+    ///
+    /// # Errors
+    /// [`Error::Encode`]
+    pub fn rows(&self) -> Result<RecordBatch> {
         let Self { everyone, interactions, users, last_interaction } = self;
         let items: Vec<usize> = (0..interactions.len()).filter(|item| interactions[*item] > 0).collect();
         let indexes = items.iter().map(|item| u32::try_from(*item).ok()).chain([None]);

@@ -6,7 +6,7 @@ use arrow::array::{ArrayRef, Float32Array, Int64Array, RecordBatch, StringArray,
 use arrow::datatypes::SchemaRef;
 use item_affinity_ingest::{LogRows, LogUnit};
 use item_affinity_model::{Everyone, FoldIn, Interactions, PartNow, Vocabulary, fold_in_part};
-use item_affinity_storage::{Artifact, Bytes, ErrorKind, RunMember, Stores, Versions};
+use item_affinity_storage::{Artifact, Bytes, ErrorKind, RunMember, Stores, Tombstones, Versions};
 use tokio::sync::OnceCell;
 
 use super::task::{RefreshStage, RefreshTask};
@@ -24,6 +24,10 @@ use crate::version::SolutionVersion;
 
 /// What tasks that write have to know of all users.
 const EVERYONE: &str = "everyone.sums";
+/// Rows of a batch of events: the ids of a unit may be over 2 GiB together, those of a batch are not.
+const EVENT_ROWS: usize = 1 << 20;
+/// Whose events tasks leave out.
+const FORGOTTEN: &str = "forgotten.json";
 
 /// One task of a refresh in parts, with the version that it refreshes.
 pub struct RefreshWork {
@@ -36,6 +40,8 @@ pub struct RefreshWork {
     fold: OnceCell<Arc<FoldIn>>,
     /// Read by whoever writes first.
     sums: OnceCell<Arc<Sums>>,
+    /// Read by whoever reads events first.
+    forgotten: OnceCell<Arc<Tombstones>>,
 }
 
 impl RefreshTask {
@@ -71,46 +77,54 @@ impl RefreshWork {
         let location = version.reference().location.clone();
         let member = task.member(Versions::new(stores, location, Artifact::SolutionVersion)?)?;
         let items = Arc::new(version.items.ids.clone());
-        Ok(Self { task, stores: stores.clone(), version, items, member, fold: OnceCell::new(), sums: OnceCell::new() })
+        let stores = stores.clone();
+        let (fold, sums, forgotten) = (OnceCell::new(), OnceCell::new(), OnceCell::new());
+        Ok(Self { task, stores, version, items, member, fold, sums, forgotten })
     }
 
     /// Reads a unit of the interactions: its events with items of the version, each with the part of its user.
     ///
     /// # Errors
     /// [`Error::Ingest`] and [`Error::Storage`] for what cannot be read, or is not as it was surveyed.
-    pub async fn read(&self, unit: &str) -> Result<RecordBatch> {
+    pub async fn read(&self, unit: &str) -> Result<Vec<RecordBatch>> {
         let unit: LogUnit = serde_json::from_str(unit).map_err(Error::encode)?;
-        let rows = self.task.rules.read(&self.stores, unit).await?;
+        let rows = self.task.rules.read(&self.stores, unit, self.forgotten().await?).await?;
         let (task, items) = (Arc::clone(&self.task), Arc::clone(&self.items));
         blocking("sorting events into parts", move || events(&task, &items, &rows)).await?
     }
 
-    /// Adds up what the users of some parts are to all others, for the stage that measures.
+    /// Adds what the users of the next part are to all others, for the stage that measures; false when there is no part any
+    /// more.
     ///
     /// # Errors
-    /// [`Error::Tasks`] when the users of a part are not those of the survey; [`Error::Model`].
+    /// [`Error::Tasks`] when the users of a part are not those of the survey; [`Error::Model`]. The sums are lost then.
     ///
     /// # Cost
     /// A half-step of the fit over these users, on one thread.
-    pub async fn measure(self: &Arc<Self>, mut users: GatheredUsers) -> Result<RecordBatch> {
+    pub async fn measure_next_part(self: &Arc<Self>, users: &mut GatheredUsers, sums: &mut Sums) -> Result<bool> {
+        let Some((part, events)) = users.next_part() else { return Ok(false) };
         let fold = self.fold().await?;
-        let work = Arc::clone(self);
+        let (work, mut so_far) = (Arc::clone(self), std::mem::take(sums));
         let measured = move || {
-            let mut sums = Sums::of_nobody(work.items.len());
-            while let Some((part, events)) = users.next_part() {
-                let (interactions, now) = work.fold_in(part, events, &fold)?;
-                work.measure_part(&interactions, &now, &mut sums)?;
-            }
-            sums.rows()
+            let (interactions, now) = work.fold_in(part, events, &fold)?;
+            work.measure_part(&interactions, &now, &mut so_far)?;
+            Ok(so_far)
         };
-        alone("folding in users", measured).await
+        *sums = alone("folding in users", measured).await?;
+        Ok(true)
+    }
+
+    /// Sums over nobody yet.
+    #[must_use]
+    pub fn sums_of_nobody(&self) -> Sums {
+        Sums::of_nobody(self.items.len())
     }
 
     /// Folds in the users of the next part and writes their states, for the stage that writes: rows of their pairs and of
     /// the file; none when there is no part any more.
     ///
     /// # Errors
-    /// As [`RefreshWork::measure`]; what the store answered.
+    /// As [`RefreshWork::measure_next_part`]; what the store answered.
     pub async fn write_next_part(self: &Arc<Self>, users: &mut GatheredUsers) -> Result<Option<Vec<RecordBatch>>> {
         let Some((part, events)) = users.next_part() else { return Ok(None) };
         let (fold, sums) = (self.fold().await?, self.sums().await?);
@@ -155,6 +169,18 @@ impl RefreshWork {
             alone("preparing item factors", prepared).await.map(Arc::new)
         };
         self.fold.get_or_try_init(prepare).await.cloned()
+    }
+
+    async fn forgotten(&self) -> Result<Arc<Tombstones>> {
+        if !self.task.any_forgotten {
+            return Ok(Arc::default());
+        }
+        let read = || async {
+            let bytes = self.member.note_of(FORGOTTEN).await?;
+            let known = Tombstones::from_json(&bytes);
+            known.map(Arc::new).map_err(|reason| broken(format!("{FORGOTTEN} of the run: {reason}")))
+        };
+        self.forgotten.get_or_try_init(read).await.cloned()
     }
 
     async fn sums(&self) -> Result<Arc<Sums>> {
@@ -243,7 +269,7 @@ impl RefreshWork {
 }
 
 /// The rows of a unit as they travel; those with other items are left out.
-fn events(task: &RefreshTask, items: &Vocabulary, rows: &LogRows) -> Result<RecordBatch> {
+fn events(task: &RefreshTask, items: &Vocabulary, rows: &LogRows) -> Result<Vec<RecordBatch>> {
     let numbers: Vec<Option<u32>> = rows.items.iter().map(|id| items.index_of(id)).collect();
     let part_of = |id: &str| {
         let parts = task.parts.partition_point(|part| part.first_id.as_str() <= id);
@@ -253,16 +279,21 @@ fn events(task: &RefreshTask, items: &Vocabulary, rows: &LogRows) -> Result<Reco
     let kept = (0..rows.time.len()).filter(|row| numbers[rows.item_index[*row] as usize].is_some());
     let kept: Vec<usize> = kept.collect();
     let user = |row: &usize| rows.user_index[*row];
-    let columns: Vec<ArrayRef> = vec![
-        Arc::new(UInt32Array::from(kept.iter().map(|row| parts[user(row) as usize]).collect::<Vec<_>>())),
-        Arc::new(StringArray::from_iter_values(kept.iter().map(|row| rows.users.id(user(row)).unwrap_or_default()))),
-        Arc::new(UInt32Array::from(
-            kept.iter().map(|row| numbers[rows.item_index[*row] as usize].unwrap_or_default()).collect::<Vec<_>>(),
-        )),
-        Arc::new(Int64Array::from(kept.iter().map(|row| rows.time[*row]).collect::<Vec<_>>())),
-        Arc::new(Float32Array::from(kept.iter().map(|row| rows.weight[*row]).collect::<Vec<_>>())),
-    ];
-    RecordBatch::try_new(Arc::clone(&EVENTS), columns).map_err(Error::encode)
+    let batch = |kept: &[usize]| {
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(UInt32Array::from_iter_values(kept.iter().map(|row| parts[user(row) as usize]))),
+            Arc::new(StringArray::from_iter_values(
+                kept.iter().map(|row| rows.users.id(user(row)).unwrap_or_default()),
+            )),
+            Arc::new(UInt32Array::from_iter_values(
+                kept.iter().map(|row| numbers[rows.item_index[*row] as usize].unwrap_or_default()),
+            )),
+            Arc::new(Int64Array::from_iter_values(kept.iter().map(|row| rows.time[*row]))),
+            Arc::new(Float32Array::from_iter_values(kept.iter().map(|row| rows.weight[*row]))),
+        ];
+        RecordBatch::try_new(Arc::clone(&EVENTS), columns).map_err(Error::encode)
+    };
+    kept.chunks(EVENT_ROWS).map(batch).collect()
 }
 
 /// Leaves the sums over all users where tasks that write find them.
@@ -285,9 +316,17 @@ async fn read_sums(member: &RunMember, items: usize) -> Result<Sums> {
     Ok(sums)
 }
 
-/// Nobody needs the sums any more.
-pub(super) async fn remove_sums(member: &RunMember) {
+/// Leaves the list of the forgotten, as it is for this run, where tasks find it.
+pub(super) async fn put_forgotten(member: &RunMember, forgotten: &Tombstones) -> Result<()> {
+    Ok(member.put_note(FORGOTTEN, forgotten.to_json().map_err(Error::encode)?.into()).await?)
+}
+
+/// Nobody needs the sums and the list any more.
+pub(super) async fn remove_notes(member: &RunMember, task: &RefreshTask) {
     member.remove_note(EVERYONE).await;
+    if task.any_forgotten {
+        member.remove_note(FORGOTTEN).await;
+    }
 }
 
 fn part_name(folder: &str, number: u32) -> String {
