@@ -11,6 +11,7 @@ use datafusion::arrow::compute::cast;
 use datafusion::arrow::datatypes::DataType;
 use datafusion::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use datafusion::parquet::file::reader::{FileReader, SerializedFileReader};
+use item_affinity_storage::{Artifact, Location, Stores, Versions};
 
 use crate::common::{Ended, cli, csv_rows, data, files_below, item_affinity, solution, succeed};
 
@@ -99,6 +100,14 @@ fn decoded(path: &Path) -> Vec<u8> {
     bytes
 }
 
+/// Puts users on the list of a location and does nothing else.
+fn put_on_list(location: &str, artifact: Artifact, users: &[&str]) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let versions = Versions::new(&Stores::from_env(), Location::parse(location).unwrap(), artifact).unwrap();
+    let listed = runtime.block_on(versions.forget(users.iter().copied())).unwrap();
+    assert_eq!(listed, users.len() as u64);
+}
+
 fn rows(query: &str) -> Vec<Vec<String>> {
     csv_rows(&succeed(["sql", "--format", "csv", "-c", query]).stdout)
 }
@@ -185,6 +194,9 @@ fn p38_no_byte_names_a_forgotten_user_and_the_others_keep_their_place() {
         "--solution",
         &lake.path("solution"),
     ]);
+    // Item factors are those of before: the mark stays until a training.
+    let card = succeed(["show", "--solution", &lake.path("solution")]).stdout;
+    assert!(card.contains("FORGOTTEN: 3 users"), "{card}");
     // The interactions still hold them, and nobody is new.
     assert!(refreshed.stdout.contains("0 users are new, 0 are gone"), "{}", refreshed.stdout);
     assert_eq!(lake.found(&named), BTreeSet::new());
@@ -272,14 +284,7 @@ fn p38_who_stands_on_the_list_is_passed_over_before_anything_else_is_done() {
     let (solution, segments) = (lake.path("solution"), lake.path("segments"));
     let named = rows(&format!("SELECT user_id FROM item_affinity_output('{segments}') LIMIT 1"));
     let named = named[0][0].as_str();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let forgotten = runtime.block_on(async {
-        let location = item_affinity_storage::Location::parse(&solution).unwrap();
-        let stores = item_affinity_storage::Stores::from_env();
-        let artifact = item_affinity_storage::Artifact::SolutionVersion;
-        item_affinity_storage::Versions::new(&stores, location, artifact).unwrap().forget([named]).await.unwrap()
-    });
-    assert_eq!(forgotten, 1);
+    put_on_list(&solution, Artifact::SolutionVersion, &[named]);
     // The output is another place, whose jobs ask the solution as well.
     lake.segment("segments", &[]);
     let rows = rows(&format!("SELECT user_id FROM item_affinity_output('{segments}')"));
@@ -287,6 +292,63 @@ fn p38_who_stands_on_the_list_is_passed_over_before_anything_else_is_done() {
     let names = lake.names(&[named]);
     assert_eq!(lake.forget(&names).code, 0);
     assert_eq!(lake.found(&[named]), BTreeSet::new());
+}
+
+#[test]
+fn p38_who_is_among_the_users_three_times_or_by_chance_is_left_out_and_counts_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let (output, users) = (path("segments"), path("users.parquet"));
+    let best = rows(&format!(
+        "SET item_affinity.solution_version = '{}'; SELECT user_id FROM item_affinity_segments(['COFFEE-01'], 2)",
+        solution()
+    ));
+    let named = [best[0][0].as_str(), best[1][0].as_str()];
+    put_on_list(&output, Artifact::Segments, &named);
+    let thrice = format!(
+        "CREATE EXTERNAL TABLE u STORED AS PARQUET LOCATION '{}';
+         SELECT user_id FROM u UNION ALL SELECT user_id FROM u UNION ALL SELECT user_id FROM u",
+        data("users.parquet")
+    );
+    succeed(["sql", "--format", "parquet", "--output", &users, "-c", &thrice]);
+    let chance: &[&str] = &["--users-filter", "random() < 0.5"];
+    for more in [&[][..], chance, chance, chance, chance] {
+        let job = ["segment", "--force", "--solution", solution(), "--item", "COFFEE-01", "--num-results", "100000"];
+        let ended =
+            succeed(job.into_iter().chain(["--users", &users, "--output", &output]).chain(more.iter().copied()));
+        assert!(ended.stderr.contains("2 forgotten users are left out"), "{ended:?}");
+        let found = rows(&format!("SELECT user_id FROM item_affinity_output('{output}')"));
+        assert!(!found.is_empty() && !found.iter().any(|row| named.contains(&row[0].as_str())), "{more:?}");
+    }
+    let commit = std::fs::read(Path::new(&output).join("_item_affinity/commits/00000000000000000001.json")).unwrap();
+    let commit: serde_json::Value = serde_json::from_slice(&commit).unwrap();
+    assert_eq!(commit["counts"]["forgotten"], 2, "{commit}");
+}
+
+#[test]
+fn p33_no_parser_sees_a_damaged_part_of_users_where_somebody_was_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("solution");
+    for file in files_below(Path::new(solution())) {
+        std::fs::create_dir_all(copy.join(&file).parent().unwrap()).unwrap();
+        std::fs::copy(Path::new(solution()).join(&file), copy.join(&file)).unwrap();
+    }
+    let (place, output) = (copy.display().to_string(), folder.path().join("segments").display().to_string());
+    put_on_list(&output, Artifact::Segments, &["never-seen"]);
+    let segment = || cli(["segment", "--quiet", "--solution", &place, "--item", "COFFEE-01", "--output", &output]);
+    let part = files_below(&copy).into_iter().find(|part| part.parent().is_some_and(|p| p.ends_with("users"))).unwrap();
+    let (name, path) = (part.file_name().unwrap().to_string_lossy().into_owned(), copy.join(&part));
+    let whole = std::fs::read(&path).unwrap();
+    for at in [0, 5, whole.len() / 2, whole.len() - 9, whole.len() - 6, whole.len() - 1] {
+        let mut flipped = whole.clone();
+        flipped[at] ^= 0x40;
+        std::fs::write(&path, flipped).unwrap();
+        let ended = segment();
+        assert_eq!((ended.code, ended.stderr.lines().count()), (3, 1), "byte {at}: {ended:?}");
+        assert!(ended.stderr.contains("ERR_SOLUTION_DAMAGED") && ended.stderr.contains(&name), "byte {at}: {ended:?}");
+    }
+    std::fs::write(&path, whole).unwrap();
+    assert_eq!(segment().code, 0);
 }
 
 #[test]

@@ -78,6 +78,8 @@ fn open_uploads_of_dead_runs_are_listed_over_pages_and_aborted_and_no_others() {
         match (asked.method.as_str(), calls % 3) {
             ("GET", 0) if asked.query.contains_key("uploads") => Fault::Status(503, "SlowDown"),
             ("DELETE", 0) if asked.query.contains_key("uploadId") => Fault::ApplyThenStatus(500, "InternalError"),
+            ("GET", 1) if asked.query.contains_key("uploads") => Fault::ErrorIn200,
+            ("DELETE", 1) if asked.query.contains_key("uploadId") => Fault::ErrorIn200,
             _ => Fault::None,
         }
     });
@@ -93,7 +95,8 @@ fn open_uploads_of_dead_runs_are_listed_over_pages_and_aborted_and_no_others() {
 #[test]
 fn a_missing_right_an_odd_answer_and_a_store_that_cannot_are_said_with_their_exit_code() {
     let server = MiniS3::start(|_, _| Fault::None);
-    let environment = server.environment();
+    let mut environment = server.environment();
+    environment.push(("ITEM_AFFINITY_RETRY_TIMEOUT", "1".to_owned()));
     segments(&environment);
     leave_open(&server.stores(&[]), &format!("a b/out/data/run={}/part", DEAD[0]));
     server.with(|kept| kept.age(8 * 86_400));
@@ -101,8 +104,12 @@ fn a_missing_right_an_odd_answer_and_a_store_that_cannot_are_said_with_their_exi
         ("GET", 3, Fault::Status(403, "AccessDenied"), "the role needs s3:ListBucketMultipartUploads"),
         ("DELETE", 3, Fault::Status(403, "AccessDenied"), "the role needs s3:AbortMultipartUpload"),
         ("GET", 3, Fault::Status(501, "NotImplemented"), "let a lifecycle rule of the bucket abort them"),
-        ("GET", 5, Fault::Status(503, "SlowDown"), "503 SlowDown"),
-        ("GET", 5, Fault::ErrorIn200, "the answer is no listing of uploads"),
+        ("GET", 3, Fault::Status(405, "MethodNotAllowed"), "let a lifecycle rule of the bucket abort them"),
+        ("GET", 3, Fault::Status(400, "ExpiredToken"), "get new credentials"),
+        ("DELETE", 3, Fault::Status(403, "RequestTimeTooSkewed"), "set the clock of this machine"),
+        ("GET", 5, Fault::Status(503, "SlowDown"), "503 SlowDown, after "),
+        ("GET", 5, Fault::ErrorIn200, "200 InternalError, after "),
+        ("DELETE", 5, Fault::ErrorIn200, "200 InternalError, after "),
         ("GET", 5, Fault::ResetBefore, "LIST"),
     ] {
         server.plan(move |asked, _| {
@@ -113,6 +120,24 @@ fn a_missing_right_an_odd_answer_and_a_store_that_cannot_are_said_with_their_exi
         assert_eq!(ended.code, code, "{fault:?}: {ended:?}");
         assert!(ended.stderr.contains(says) && ended.stderr.contains("s3://lake/a b/out"), "{fault:?}: {ended:?}");
         assert!(!ended.stderr.contains("canary") && !ended.stderr.contains("Signature"), "{ended:?}");
+    }
+}
+
+#[test]
+fn what_could_not_be_removed_is_said_beside_uploads_that_cannot_be_listed() {
+    let server = MiniS3::start(|_, _| Fault::None);
+    let (environment, stores) = (server.environment(), server.stores(&[]));
+    segments(&environment);
+    put(&stores, &format!("a b/out/data/run={}/part-00000.parquet", DEAD[0]));
+    server.with(|kept| kept.age(8 * 86_400));
+    server.plan(|asked, _| {
+        let removes = asked.query.contains_key("delete") || asked.method == "DELETE";
+        if removes || asked.query.contains_key("uploads") { Fault::Status(403, "AccessDenied") } else { Fault::None }
+    });
+    let ended = gc(&environment, &["--delete"]);
+    assert_eq!((ended.code, ended.stderr.lines().count()), (3, 1), "{ended:?}");
+    for right in ["s3:DeleteObject", "s3:ListBucketMultipartUploads"] {
+        assert!(ended.stderr.contains(right), "{right}: {ended:?}");
     }
 }
 

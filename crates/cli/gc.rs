@@ -81,10 +81,17 @@ pub(crate) async fn run(args: GcArgs) -> Result<ExitCode, Failure> {
         grouped(bytes),
         versions.location()
     ))?;
+    // Told with what could not be removed, not instead of it.
+    let mut of_uploads = None;
     if args.uploads {
-        let mut uploads = versions.collect_uploads(&stores, args.older_than, args.delete).await?;
-        say_uploads(&uploads, args.delete)?;
-        found.failed.append(&mut uploads.failed);
+        match versions.collect_uploads(&stores, args.older_than, args.delete).await {
+            Ok(mut uploads) => {
+                say_uploads(&uploads, args.delete)?;
+                found.failed.append(&mut uploads.failed);
+            }
+            Err(error) if found.failed.is_empty() => return Err(error.into()),
+            Err(error) => of_uploads = Some(error),
+        }
     }
     if found.failed.is_empty() {
         return Ok(ExitCode::SUCCESS);
@@ -92,7 +99,9 @@ pub(crate) async fn run(args: GcArgs) -> Result<ExitCode, Failure> {
     let more = found.failed.len() - 1;
     let first = found.failed.swap_remove(0);
     let more = if more == 0 { String::new() } else { format!("; and {more} more files") };
-    Err(Failure::new(first.kind(), format!("{first}{more}; a lock or a retention rule of the bucket may hold it")))
+    let uploads = of_uploads.map(|error| format!("; open uploads: {error}")).unwrap_or_default();
+    let reason = format!("{first}{more}; a lock or a retention rule of the bucket may hold it{uploads}");
+    Err(Failure::new(first.kind(), reason))
 }
 
 fn say_uploads(found: &UploadCollection, delete: bool) -> Result<(), Failure> {

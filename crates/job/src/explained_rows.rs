@@ -11,6 +11,7 @@ use item_affinity_storage::Run;
 
 use crate::error::Result;
 use crate::parquet_output::{Facts, ParquetOutput, REASON_COLUMNS, REASON_SCHEMA};
+use crate::row_groups::RowGroupBudget;
 
 /// Rows of a batch of segments: that of the engine, so that the file is the same with and without reasons.
 const BATCH_ROWS: usize = 8192;
@@ -22,9 +23,9 @@ pub(crate) struct ExplainedRows {
 }
 
 impl ExplainedRows {
-    pub(crate) async fn create(run: &Run, version: &SolutionVersion) -> Result<Self> {
+    pub(crate) async fn create(run: &Run, version: &SolutionVersion, budget: &RowGroupBudget) -> Result<Self> {
         let segments = BatchCoalescer::new(Arc::clone(&SEGMENT_SCHEMA), BATCH_ROWS);
-        Ok(Self { segments, reasons: ParquetOutput::reasons(run, Facts::of(version)).await? })
+        Ok(Self { segments, reasons: ParquetOutput::reasons(run, Facts::of(version), budget).await? })
     }
 
     /// Takes rows in the order `(item_id, rank, reason_rank)`.

@@ -15,7 +15,8 @@ use crate::forget_segments::CommittedSegments;
 /// Takes users out of a solution and of outputs of segment jobs.
 ///
 /// First they are put on the list of the forgotten of the location, as salted hashes: from then on every training, refresh
-/// and segment job there passes over them, whatever its data hold. Where the newest version holds one of them, the next
+/// and segment job there passes over them, whatever its data hold. A solution all of whose users are named is an error
+/// before that: nothing is written there, nor at the locations after it. Where the newest version holds one of them, the next
 /// version is committed without them; then every version up to the last one that holds any is removed, with what runs
 /// without a commit left. It may be killed at any moment and run again; where nobody is left of them it does nothing. While
 /// it runs, no other job runs at the same location.

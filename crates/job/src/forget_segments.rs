@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::item_errors::suppressed;
 use crate::json_lines::{UsersKey, write_line};
 use crate::parquet_output::{Facts, ParquetOutput, REASON_SCHEMA, REASONS, SEGMENTS};
+use crate::row_groups::RowGroupBudget;
 
 /// The segments of one version.
 pub(crate) struct CommittedSegments<'a> {
@@ -129,10 +130,12 @@ impl CommittedSegments<'_> {
         let (mut rows, mut reasons) = (body.counts.get("rows").copied().unwrap_or_default(), None);
         let before = rows;
         if let Some((entry, gone)) = gone {
-            rows = self.cut(entry, &gone, &SEGMENT_SCHEMA, ParquetOutput::segments(run, facts).await?).await?;
+            let budget = RowGroupBudget::without_session();
+            let output = ParquetOutput::segments(run, facts, &budget).await?;
+            rows = self.cut(entry, &gone, &SEGMENT_SCHEMA, output).await?;
             if let Some(entry) = self.commit.files.iter().find(|entry| self.data_name(entry) == Some(REASONS)) {
-                reasons =
-                    Some(self.cut(entry, &gone, &REASON_SCHEMA, ParquetOutput::reasons(run, facts).await?).await?);
+                let output = ParquetOutput::reasons(run, facts, &budget).await?;
+                reasons = Some(self.cut(entry, &gone, &REASON_SCHEMA, output).await?);
             }
         }
         for entry in &self.commit.files {

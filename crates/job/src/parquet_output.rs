@@ -12,7 +12,7 @@ use item_affinity_solution::SolutionVersion;
 use item_affinity_storage::{FileEntry, Run};
 
 use crate::error::Result;
-use crate::row_groups::RowGroups;
+use crate::row_groups::{RowGroupBudget, RowGroups};
 
 /// The file of the segments, below the data folder of the run.
 pub(crate) const SEGMENTS: &str = "part-00000.parquet";
@@ -50,16 +50,23 @@ pub(crate) struct ParquetOutput(RowGroups);
 
 impl ParquetOutput {
     /// Segments come in the order `(item_id, rank)`.
-    pub(crate) async fn segments(run: &Run, facts: Facts) -> Result<Self> {
-        Self::create(run, SEGMENTS, &SEGMENT_SCHEMA, &[0, 1], facts).await
+    pub(crate) async fn segments(run: &Run, facts: Facts, budget: &RowGroupBudget) -> Result<Self> {
+        Self::create(run, SEGMENTS, &SEGMENT_SCHEMA, &[0, 1], facts, budget).await
     }
 
     /// Reasons come in the order `(item_id, rank, reason_rank)`.
-    pub(crate) async fn reasons(run: &Run, facts: Facts) -> Result<Self> {
-        Self::create(run, REASONS, &REASON_SCHEMA, &[0, 1, 3], facts).await
+    pub(crate) async fn reasons(run: &Run, facts: Facts, budget: &RowGroupBudget) -> Result<Self> {
+        Self::create(run, REASONS, &REASON_SCHEMA, &[0, 1, 3], facts, budget).await
     }
 
-    async fn create(run: &Run, name: &str, schema: &SchemaRef, order: &[i32], facts: Facts) -> Result<Self> {
+    async fn create(
+        run: &Run,
+        name: &str,
+        schema: &SchemaRef,
+        order: &[i32],
+        facts: Facts,
+        budget: &RowGroupBudget,
+    ) -> Result<Self> {
         let file = run.writer(name).await?;
         let sorted = order.iter().map(|at| SortingColumn { column_idx: *at, descending: false, nulls_first: false });
         let facts = [
@@ -74,7 +81,7 @@ impl ParquetOutput {
                 facts.into_iter().map(|(key, value)| KeyValue::new(key.to_owned(), value)).collect(),
             ))
             .build();
-        Ok(Self(RowGroups::new(file, schema, properties)?))
+        Ok(Self(RowGroups::new(file, schema, properties, budget)?))
     }
 
     pub(crate) async fn write(&mut self, batch: &RecordBatch) -> Result<()> {

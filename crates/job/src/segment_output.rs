@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::item_errors::suppressed;
 use crate::json_lines::JsonLines;
 use crate::parquet_output::{Facts, ParquetOutput};
+use crate::row_groups::RowGroupBudget;
 use crate::segment_job::{BatchSegmentJob, OutputFormat};
 use crate::segment_requests::Requests;
 
@@ -28,10 +29,11 @@ impl<'a> Output<'a> {
         requests: &'a Requests<'a>,
         version: &SolutionVersion,
         run: &Run,
+        budget: &RowGroupBudget,
     ) -> Result<Self> {
         Ok(match &job.format {
             OutputFormat::Parquet | OutputFormat::Delta { .. } => {
-                Self::Parquet(Box::new(ParquetOutput::segments(run, Facts::of(version)).await?))
+                Self::Parquet(Box::new(ParquetOutput::segments(run, Facts::of(version), budget).await?))
             }
             OutputFormat::JsonLines { users_key } => {
                 let mut files = Vec::with_capacity(job.items.len());

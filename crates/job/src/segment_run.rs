@@ -16,9 +16,9 @@ use crate::delta_mode::{FIRST_ITEM, LAST_ITEM};
 use crate::error::{Error, Result};
 use crate::explained_rows::ExplainedRows;
 use crate::filter_expression::{FilterExpression, MOST_FIELDS};
-use crate::forgotten_users::without_forgotten;
 use crate::item_errors::{self, ItemErrorRecord};
 use crate::job_users::{JobUsers, UsersCondition};
+use crate::row_groups::RowGroupBudget;
 use crate::segment_floor::SegmentFloor;
 use crate::segment_job::{BatchSegmentJob, OutputFormat};
 use crate::segment_output::Output;
@@ -55,8 +55,8 @@ impl BatchSegmentJob {
             None => session(&self.stores, self.settings)?,
         };
         // Read after the run has begun, as for a training.
-        let forgotten = self.forgotten(versions, version).await?;
-        let mut left_out = 0;
+        let forgotten = self.forgotten(&ctx, versions, version, users).await?;
+        let left_out = forgotten.count();
         let requests = Requests::of(&self.items, self.filter.as_ref(), &version.items.ids);
         if requests.groups.len() > 1 && !matches!(self.format, OutputFormat::JsonLines { .. }) {
             return Err(Error::Missing(
@@ -68,10 +68,11 @@ impl BatchSegmentJob {
         let known = requests.groups.iter().flat_map(|group| &group.items);
         let known = known.filter(|id| version.items.ids.index_of(id).is_some()).count();
         let expected = known as u64 * (self.num_results as u64).min(version.model.users);
+        let budget = RowGroupBudget::of(&ctx);
         let mut outputs = Outputs {
-            segments: Output::create(self, &requests, version, run).await?,
+            segments: Output::create(self, &requests, version, run, &budget).await?,
             explained: match self.reasons {
-                Some(_) => Some(ExplainedRows::create(run, version).await?),
+                Some(_) => Some(ExplainedRows::create(run, version, &budget).await?),
                 None => None,
             },
         };
@@ -87,15 +88,13 @@ impl BatchSegmentJob {
                 Some(users) => Some(users.query(&ctx, &self.stores, condition).await?),
                 None => None,
             };
-            let (allowed, gone) = without_forgotten(&ctx, &self.stores, version, candidates_of, &forgotten).await?;
-            left_out = left_out.max(gone);
             let request = SegmentsRequest {
                 items: group.items.clone(),
                 num_results: self.num_results,
                 seen: self.seen,
                 min_score: self.min_score,
                 reasons: self.reasons,
-                users: allowed,
+                users: forgotten.leave_out(&ctx, &self.stores, version, candidates_of).await?,
             };
             let planned = segments_dataframe(&ctx, &self.stores, version, &request)?;
             if number == 0 {

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use crate::commit::{OURS, commit_name};
 use crate::folder::Object;
 use crate::run::random_id;
+use crate::run_member::is_of_task;
 use crate::{Artifact, Commit, Error, Result, Run, Versions};
 
 /// A younger run without a commit may still be at work.
@@ -52,7 +53,8 @@ pub enum Reason {
         /// The run that made it.
         run_id: String,
     },
-    /// What tasks that were run again left beside the files of a version that stays.
+    /// What tasks that were run again left beside the files of a version that stays: Parquet files with names that tasks
+    /// give, which the commit does not name.
     Leftover {
         /// Its number.
         version: u64,
@@ -92,8 +94,8 @@ pub struct Collection {
 impl Versions {
     /// Finds what no version needs, and removes it when `delete` is set.
     ///
-    /// Never touched: a file that a commit names, and whatever is not below the folders of runs. The newest version always
-    /// stays. Ages are measured by the clock of the store, except that a dry run, which writes nothing, takes that of this
+    /// Never touched: a file that a commit names, what others put beside the data of a version that stays, and whatever is
+    /// not below the folders of runs. The newest version always stays. Ages are measured by the clock of the store, except that a dry run, which writes nothing, takes that of this
     /// machine.
     ///
     /// # Errors
@@ -272,9 +274,9 @@ fn plan(
         let last = objects.iter().map(|object| object.modified).max().unwrap_or(i64::MAX);
         match (committed.get(run_id.as_str()), old(last)) {
             (Some(version), _) if !expired.contains(version) => {
-                // Everything else that a run keeps beside its data has a name that the protocol knows.
+                // Whatever else lies there is a file of the protocol, or one that somebody put beside the data.
                 let is_left = |object: &&Object| {
-                    let data = object.name.starts_with(data_root(artifact)) && object.name.ends_with(".parquet");
+                    let data = object.name.starts_with(data_root(artifact)) && is_of_task(&object.name);
                     data && old(object.modified).0
                 };
                 let left = objects.iter().filter(is_left).cloned().collect();

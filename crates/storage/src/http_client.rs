@@ -21,19 +21,19 @@ pub(crate) struct NoRedirects;
 
 impl HttpConnector for NoRedirects {
     fn connect(&self, options: &ClientOptions) -> Result<HttpClient> {
-        client(&Settings(options)).map(HttpClient::new)
+        client(&ClientSettings(options)).map(HttpClient::new)
     }
 }
 
-fn client(settings: &Settings<'_>) -> Result<Client> {
+fn client(settings: &ClientSettings<'_>) -> Result<Client> {
     use ClientConfigKey as K;
     let mut builder = Client::builder().redirect(Policy::none());
     let own = || concat!("item-affinity/", env!("CARGO_PKG_VERSION")).to_owned();
     builder = builder.user_agent(settings.text(K::UserAgent).unwrap_or_else(own));
     if let Some(url) = settings.text(K::ProxyUrl) {
-        let mut proxy = Proxy::all(url).map_err(|e| refused(K::ProxyUrl, e))?;
+        let mut proxy = Proxy::all(url).map_err(|_| refused(K::ProxyUrl))?;
         if let Some(pem) = settings.text(K::ProxyCaCertificate) {
-            let certificate = Certificate::from_pem(pem.as_bytes()).map_err(|e| refused(K::ProxyCaCertificate, e))?;
+            let certificate = Certificate::from_pem(pem.as_bytes()).map_err(|_| refused(K::ProxyCaCertificate))?;
             builder = builder.add_root_certificate(certificate);
         }
         if let Some(hosts) = settings.text(K::ProxyExcludes) {
@@ -84,22 +84,19 @@ fn client(settings: &Settings<'_>) -> Result<Client> {
 }
 
 /// The settings of a client, by their keys.
-struct Settings<'a>(&'a ClientOptions);
+struct ClientSettings<'a>(&'a ClientOptions);
 
-impl Settings<'_> {
+impl ClientSettings<'_> {
     fn text(&self, key: ClientConfigKey) -> Option<String> {
         self.0.get_config_value(&key)
     }
 
-    fn number<T: FromStr<Err: std::error::Error + Send + Sync + 'static>>(
-        &self,
-        key: ClientConfigKey,
-    ) -> Result<Option<T>> {
-        self.text(key).map(|text| text.parse().map_err(|e: T::Err| refused(key, e))).transpose()
+    fn number<T: FromStr>(&self, key: ClientConfigKey) -> Result<Option<T>> {
+        self.text(key).map(|text| text.parse::<T>().map_err(|_| refused(key))).transpose()
     }
 
     fn duration(&self, key: ClientConfigKey) -> Result<Option<Duration>> {
-        self.text(key).map(|text| humantime::parse_duration(&text).map_err(|e| refused(key, e))).transpose()
+        self.text(key).map(|text| humantime::parse_duration(&text).map_err(|_| refused(key))).transpose()
     }
 
     /// A switch, by the words that `object_store` takes.
@@ -107,14 +104,13 @@ impl Settings<'_> {
         match self.text(key).unwrap_or_default().to_ascii_lowercase().as_str() {
             "1" | "true" | "on" | "yes" | "y" => Ok(true),
             "" | "0" | "false" | "off" | "no" | "n" => Ok(false),
-            _ => Err(refused(key, "it is neither true nor false")),
+            _ => Err(refused(key)),
         }
     }
 }
 
-/// The setting by its name: a value may be secret, as that of a proxy.
-fn refused(key: ClientConfigKey, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
-    let _ = error.into();
+/// The setting by its name alone: a value may be secret, as that of a proxy, and errors repeat values.
+fn refused(key: ClientConfigKey) -> Error {
     Error::Generic { store: "HTTP client", source: format!("{} cannot be used", key.as_ref()).into() }
 }
 
@@ -140,7 +136,7 @@ mod tests {
 
     fn made(settings: &[(ClientConfigKey, &str)]) -> Result<Client> {
         let with = |options: ClientOptions, (key, value): &(ClientConfigKey, &str)| options.with_config(*key, *value);
-        client(&Settings(&settings.iter().fold(ClientOptions::new(), with)))
+        client(&ClientSettings(&settings.iter().fold(ClientOptions::new(), with)))
     }
 
     #[test]

@@ -217,12 +217,12 @@ impl Attempt<'_> {
 
 /// Waits that double, each cut by a random part so that jobs do not meet again.
 #[derive(Default)]
-struct Backoff {
+pub(crate) struct Backoff {
     waits: u32,
 }
 
 impl Backoff {
-    async fn pause(&mut self) {
+    pub(crate) async fn pause(&mut self) {
         let longest = 20_u64.saturating_mul(1 << self.waits.min(7));
         self.waits += 1;
         tokio::time::sleep(Duration::from_millis(rand::random_range(longest / 2..=longest))).await;

@@ -3,12 +3,23 @@
 use bytes::Bytes;
 
 use crate::commit::OURS;
+use crate::lease::intent_name;
 use crate::manifest::{check_name, sha256};
 use crate::run::{Files, random_id};
 use crate::{Error, FileEntry, Result, Run, Versions};
 
 /// Bytes of a note, at most.
 const LONGEST_NOTE: u64 = 1 << 30;
+
+/// Digits of the random part of a name.
+const RANDOM_DIGITS: usize = 16;
+
+/// Whether a file has a name that [`RunMember::put_parquet`] gives, and so was written by a task.
+pub(crate) fn is_of_task(name: &str) -> bool {
+    let random = name.strip_suffix(".parquet").and_then(|stem| stem.rsplit_once('-')).map(|(_, random)| random);
+    let is_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+    random.is_some_and(|random| random.len() == RANDOM_DIGITS && random.bytes().all(is_hex))
+}
 
 /// A run that another process began, and for which this one writes files.
 ///
@@ -39,7 +50,7 @@ impl RunMember {
     /// [`Error::Name`] for a name that leads out of the run; what the store answered.
     pub async fn put_parquet(&self, name: &str, bytes: Bytes, rows: u64) -> Result<FileEntry> {
         let folder = self.versions.artifact.data_folder(&self.run_id);
-        let path = format!("{folder}/{name}-{}.parquet", &random_id()[..16]);
+        let path = format!("{folder}/{name}-{}.parquet", &random_id()[..RANDOM_DIGITS]);
         check_name(&path).map_err(|reason| Error::Name { reason, name: crate::location::printable(name) })?;
         let footer = crate::preflight(&bytes, &path)?;
         let entry = FileEntry {
@@ -105,5 +116,18 @@ impl Run {
         self.reserve(name, entry.path.clone())?;
         Files::add(&self.files, entry);
         Ok(())
+    }
+
+    /// [`Run::abandon`], and removes what members of the run wrote, as far as they have ended and as far as possible.
+    pub async fn abandon_with_members(self) {
+        let (folder, intent) = (&self.versions.folder, intent_name(&self.run_id));
+        for below in [self.artifact().data_folder(&self.run_id), format!("{OURS}/runs/{}", self.run_id)] {
+            if let Ok(objects) = folder.objects(&below).await {
+                // The lease goes last.
+                let names = objects.into_iter().map(|object| object.name).filter(|name| *name != intent);
+                folder.remove(names.collect()).await;
+            }
+        }
+        self.abandon().await;
     }
 }

@@ -30,8 +30,9 @@ pub(crate) fn build(bucket: &str, settings: Option<&Settings>) -> Result<Arc<dyn
 
 /// The open uploads of a bucket, by the same settings.
 pub(crate) fn uploads(bucket: &str, settings: Option<&Settings>) -> Result<Uploads> {
-    let builder = prepared(builder_of(settings), bucket, retry_timeout(settings)?)?;
-    Uploads::new(bucket, builder).map_err(|e| setting(&format!("s3://{bucket}/"), e))
+    let patience = retry_timeout(settings)?;
+    let builder = prepared(builder_of(settings), bucket, patience)?;
+    Uploads::new(bucket, builder, patience).map_err(|e| setting(&format!("s3://{bucket}/"), e))
 }
 
 fn builder_of(settings: Option<&Settings>) -> AmazonS3Builder {

@@ -224,7 +224,7 @@ fn text_of(error: &object_store::Error) -> String {
 }
 
 /// What can be told from the text of an answer; its structure is private to `object_store`.
-struct Facts {
+pub(crate) struct Facts {
     status: Option<String>,
     code: Option<String>,
     retries: Option<String>,
@@ -251,7 +251,14 @@ impl Facts {
         }
     }
 
-    fn detail(&self) -> String {
+    /// Those of an answer that did not come through `object_store`.
+    pub(crate) fn of_answer(status: u16, code: Option<String>, retries: u32) -> Self {
+        let retries = (retries > 0).then(|| retries.to_string());
+        Self { status: Some(status.to_string()), code, retries, redirect: false, plain: String::new() }
+    }
+
+    /// Status, code and retries, for a person.
+    pub(crate) fn detail(&self) -> String {
         let mut detail = match (&self.status, &self.code) {
             (Some(status), Some(code)) => format!("{} {code}", status.split(' ').next().unwrap_or(status)),
             (Some(text), None) | (None, Some(text)) => text.clone(),
@@ -264,7 +271,7 @@ impl Facts {
     }
 
     /// The cure, when the answer is about a setting and not about the object.
-    fn setting(&self) -> Option<String> {
+    pub(crate) fn setting(&self) -> Option<String> {
         let code = self.code.as_deref().unwrap_or_default();
         let cure = match code {
             "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException" => {

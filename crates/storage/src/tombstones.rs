@@ -11,12 +11,14 @@
 use std::collections::{BTreeSet, HashSet};
 
 use bytes::Bytes;
+use futures::stream::{self, StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::commit::OURS;
 use crate::durable::Put;
 use crate::manifest::hex;
+use crate::publish::Backoff;
 use crate::run::{now, random_id};
 use crate::{Error, Result, Versions};
 
@@ -30,6 +32,10 @@ const MAX_BYTES: u64 = 64 << 20;
 const MOST_USERS: usize = 500_000;
 /// How often another job may take the number that we want.
 const TRIES: u32 = 10;
+/// Numbers that may be missing before the last one: each is asked for by name, at every job.
+const MOST_MISSING: u64 = 10_000;
+/// So many of them at once.
+const ASKED_AT_ONCE: usize = 16;
 
 /// The first half of a hash.
 type Mark = [u8; 16];
@@ -49,6 +55,27 @@ struct List {
     recorded: i64,
     salt: String,
     users: Vec<String>,
+}
+
+impl List {
+    fn new(salt: &str, users: impl Iterator<Item = String>, recorded: i64) -> Self {
+        let (format, format_version) = (FORMAT.to_owned(), FORMAT_VERSION.to_owned());
+        Self { format, format_version, recorded, salt: salt.to_owned(), users: users.collect() }
+    }
+
+    fn marks(self) -> Result<(String, Vec<Mark>), String> {
+        if self.format != FORMAT || self.format_version.split('.').next() != Some(FORMAT_MAJOR) {
+            let found = crate::location::printable(&format!("{} {}", self.format, self.format_version));
+            return Err(format!("it is {found}, where {FORMAT} {FORMAT_MAJOR}.x is read"));
+        }
+        if unhex(&self.salt).is_none() {
+            return Err("the list of the forgotten has no salt of 32 digits".to_owned());
+        }
+        let marks: Option<Vec<Mark>> = self.users.iter().map(|text| unhex(text)).collect();
+        marks
+            .map(|marks| (self.salt, marks))
+            .ok_or_else(|| "the list of the forgotten holds what is no mark".to_owned())
+    }
 }
 
 impl Tombstones {
@@ -79,6 +106,31 @@ impl Tombstones {
         self
     }
 
+    /// The marks as they travel to tasks of a run; for [`from_json`](Self::from_json).
+    ///
+    /// # Errors
+    /// What JSON says.
+    pub fn to_json(&self) -> serde_json::Result<Vec<u8>> {
+        let recorded = now();
+        let list =
+            |(salt, marks): &(String, HashSet<Mark>)| List::new(salt, marks.iter().map(|mark| hex(mark)), recorded);
+        serde_json::to_vec(&self.lists.iter().map(list).collect::<Vec<_>>())
+    }
+
+    /// The marks that [`to_json`](Self::to_json) wrote.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, String> {
+        let lists: Vec<List> = serde_json::from_slice(bytes).map_err(|e| damaged(&e))?;
+        let mut forgotten = Self::default();
+        for list in lists {
+            let (salt, marks) = list.marks()?;
+            forgotten.add(salt, marks);
+        }
+        Ok(forgotten)
+    }
+
     fn add(&mut self, salt: String, marks: impl IntoIterator<Item = Mark>) {
         match self.lists.iter_mut().find(|(known, _)| *known == salt) {
             Some((_, known)) => known.extend(marks),
@@ -91,7 +143,11 @@ impl Versions {
     /// The forgotten of this location.
     ///
     /// # Errors
-    /// [`Error::Commit`] for a list that cannot be read: a job that went on without it could bring somebody back.
+    /// [`Error::Commit`] for a list that cannot be read, and where most lists are missing: a job that went on without
+    /// them could bring somebody back. What the store answered.
+    ///
+    /// # Cost
+    /// A listing, one request for each list and each number that is missing before the last one, and one more.
     pub async fn tombstones(&self) -> Result<Tombstones> {
         Ok(self.read_tombstones().await?.0)
     }
@@ -104,9 +160,12 @@ impl Versions {
     pub async fn forget<'a>(&self, user_ids: impl IntoIterator<Item = &'a str>) -> Result<u64> {
         let mut left: BTreeSet<&str> = user_ids.into_iter().collect();
         let asked = left.len();
-        let mut known = None;
-        let mut failed = None;
-        for _ in 0..TRIES {
+        let (mut known, mut failed) = (None, None);
+        let mut wait = Backoff::default();
+        for tries in 0..TRIES {
+            if tries > 0 {
+                wait.pause().await;
+            }
             let (forgotten, last) = self.read_tombstones().await?;
             left.retain(|id| !forgotten.contains(id));
             let before = *known.get_or_insert(asked - left.len());
@@ -115,14 +174,9 @@ impl Versions {
             }
             // One salt for all lists of a location: each id is hashed once for each salt.
             let salt = forgotten.lists.first().map_or_else(random_id, |(salt, _)| salt.clone());
+            let mut written = true;
             for (number, chunk) in (last.saturating_add(1)..).zip(chunks(&left)) {
-                let list = List {
-                    format: FORMAT.to_owned(),
-                    format_version: FORMAT_VERSION.to_owned(),
-                    recorded: now(),
-                    users: chunk.iter().map(|id| hex(&mark(&salt, id))).collect(),
-                    salt: salt.clone(),
-                };
+                let list = List::new(&salt, chunk.iter().map(|id| hex(&mark(&salt, id))), now());
                 let bytes = serde_json::to_vec(&list).map_err(|e| Error::Bug {
                     reason: "a list of the forgotten cannot be written as JSON".to_owned(),
                     source: Some(Box::new(e)),
@@ -132,12 +186,18 @@ impl Versions {
                     Put::Created => self.folder.sync(vec![name]).await?,
                     Put::Refused(error) | Put::NotDurable(error) => return Err(error),
                     // Taken by another, or perhaps ours: what stands there tells.
-                    Put::Exists => break,
+                    Put::Exists => written = false,
                     Put::Unclear(error) => {
                         failed = Some(error);
-                        break;
+                        written = false;
                     }
                 }
+                if !written {
+                    break;
+                }
+            }
+            if written {
+                return Ok((asked - before) as u64);
             }
         }
         Err(failed.unwrap_or_else(|| Error::Store {
@@ -150,15 +210,9 @@ impl Versions {
 
     /// The forgotten, and the number of the last list.
     async fn read_tombstones(&self) -> Result<(Tombstones, u64)> {
-        let names = self.folder.names(&format!("{OURS}/forgotten")).await?;
-        let mut numbers: BTreeSet<u64> = names.iter().filter_map(|name| number_of(name)).collect();
+        let numbers = self.list_numbers().await?;
+        let last = numbers.last().copied().unwrap_or_default();
         let mut forgotten = Tombstones::default();
-        // A listing may leave out what was just written.
-        let mut last = numbers.last().copied().unwrap_or_default();
-        while self.folder.size(&list_name(last + 1)).await?.is_some() {
-            last += 1;
-            numbers.insert(last);
-        }
         for number in numbers {
             let name = list_name(number);
             // Removed a moment ago.
@@ -172,6 +226,33 @@ impl Versions {
             forgotten.add(salt, marks);
         }
         Ok((forgotten, last))
+    }
+
+    /// The numbers of the lists. A listing may leave one out, whose users would come in again: so a number that is missing
+    /// is looked for by name, which gives nothing where the list was removed on purpose.
+    async fn list_numbers(&self) -> Result<BTreeSet<u64>> {
+        let names = self.folder.names(&format!("{OURS}/forgotten")).await?;
+        let mut numbers: BTreeSet<u64> = names.iter().filter_map(|name| number_of(name)).collect();
+        let mut last = numbers.last().copied().unwrap_or_default();
+        if last > (numbers.len() as u64).saturating_add(MOST_MISSING) {
+            return Err(Error::Commit {
+                reason: format!("most lists of the forgotten before number {last} are missing"),
+                file: self.folder.shown(&list_name(last)),
+                cure: "remove it if it is none of the lists that forget wrote; else restore the others".to_owned(),
+                source: None,
+            });
+        }
+        let folder = &self.folder;
+        let missing: Vec<u64> = (1..last).filter(|number| !numbers.contains(number)).collect();
+        let look = |number| async move { Ok::<_, Error>(folder.size(&list_name(number)).await?.map(|_| number)) };
+        let found: Vec<Option<u64>> = stream::iter(missing).map(look).buffered(ASKED_AT_ONCE).try_collect().await?;
+        numbers.extend(found.into_iter().flatten());
+        // Far from the last number that there is.
+        while folder.size(&list_name(last + 1)).await?.is_some() {
+            last += 1;
+            numbers.insert(last);
+        }
+        Ok(numbers)
     }
 }
 
@@ -189,19 +270,11 @@ fn mark(salt: &str, user_id: &str) -> Mark {
 
 /// The salt and the marks of a list, or what is wrong with it.
 fn read_list(bytes: &[u8]) -> Result<(String, Vec<Mark>), String> {
-    let no_json = |e: serde_json::Error| {
-        format!("the list of the forgotten is damaged (line {} column {})", e.line(), e.column())
-    };
-    let list: List = serde_json::from_slice(bytes).map_err(no_json)?;
-    if list.format != FORMAT || list.format_version.split('.').next() != Some(FORMAT_MAJOR) {
-        let found = crate::location::printable(&format!("{} {}", list.format, list.format_version));
-        return Err(format!("it is {found}, where {FORMAT} {FORMAT_MAJOR}.x is read"));
-    }
-    if unhex(&list.salt).is_none() {
-        return Err("the list of the forgotten has no salt of 32 digits".to_owned());
-    }
-    let marks: Option<Vec<Mark>> = list.users.iter().map(|text| unhex(text)).collect();
-    marks.map(|marks| (list.salt, marks)).ok_or_else(|| "the list of the forgotten holds what is no mark".to_owned())
+    serde_json::from_slice::<List>(bytes).map_err(|e| damaged(&e))?.marks()
+}
+
+fn damaged(error: &serde_json::Error) -> String {
+    format!("the list of the forgotten is damaged (line {} column {})", error.line(), error.column())
 }
 
 /// 32 hexadecimal digits in lower case.
@@ -253,6 +326,7 @@ mod tests {
             assert_eq!(versions.forget(["otto", "emil"]).await.unwrap(), 1);
             let known = versions.tombstones().await.unwrap();
             assert_eq!((known.len(), known.lists.len()), (3, 1));
+            assert_eq!(Tombstones::from_json(&known.to_json().unwrap()).unwrap(), known);
             assert!(["anna", "otto", "emil"].into_iter().all(|id| known.contains(id)));
             assert!(["Anna", "ann", "", "annaotto"].into_iter().all(|id| !known.contains(id)));
         }

@@ -15,7 +15,7 @@ use object_store::{
     PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
-/// What happens to one PUT of a commit object.
+/// What happens to one PUT of a commit object, or of a list of the forgotten.
 #[derive(Clone, Debug)]
 pub(crate) enum Fault {
     /// Nothing.
@@ -42,6 +42,8 @@ pub(crate) struct Plan {
     pub(crate) commit_puts: VecDeque<Fault>,
     /// Used when `commit_puts` has run out.
     pub(crate) always: Option<Fault>,
+    /// Faults for PUTs of lists of the forgotten, in order.
+    pub(crate) list_puts: VecDeque<Fault>,
     /// GETs of commits that fail.
     pub(crate) failing_gets: usize,
     /// The store ignores `PutMode::Create`.
@@ -126,6 +128,8 @@ impl ObjectStore for FaultStore {
             if is_commit(location) {
                 plan.puts_seen += 1;
                 plan.commit_puts.pop_front().or_else(|| plan.always.clone()).unwrap_or(Fault::None)
+            } else if location.as_ref().contains("_item_affinity/forgotten/") {
+                plan.list_puts.pop_front().unwrap_or(Fault::None)
             } else {
                 Fault::None
             }

@@ -7,6 +7,8 @@ use bytes::Bytes;
 use item_affinity_storage::{
     Artifact, Collection, CommitBody, Error, ErrorKind, Location, Reason, Retention, RunMember, Stores, Versions,
 };
+use object_store::ObjectStoreExt;
+use object_store::path::Path;
 use rand::{RngExt, SeedableRng};
 use url::Url;
 
@@ -253,6 +255,13 @@ async fn what_a_task_left_beside_a_committed_version_goes_when_it_is_old() {
     assert!(run.adopt(kept.clone()).is_err(), "a file is adopted once");
     let elsewhere = kept.path.replace(&run.run_id, &"0".repeat(32));
     assert!(run.adopt(item_affinity_storage::FileEntry { path: elsewhere, ..kept.clone() }).is_err());
+    // What somebody else put beside them has no name that tasks give.
+    let folder = format!("out/versions/{}/users", run.run_id);
+    for name in
+        ["copy.parquet", "part-00000.parquet", "part-00000-0123456789ABCDEF.parquet", "part-0123456789abcde.parquet"]
+    {
+        store.put(&Path::from(format!("{folder}/{name}")), file.clone().into()).await.unwrap();
+    }
     let commit = run.commit(CommitBody { job_key: "refresh".into(), ..CommitBody::default() }).await.unwrap();
     assert_eq!(commit.files.iter().map(|f| &f.path).collect::<Vec<_>>(), [&kept.path]);
 

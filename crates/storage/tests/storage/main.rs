@@ -13,6 +13,7 @@ mod commits;
 mod corpus;
 mod fault_store;
 mod footers;
+mod forgotten;
 mod garbage;
 mod leases;
 mod listing;
