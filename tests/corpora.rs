@@ -1,6 +1,7 @@
 //! The corpora of the fuzz targets, replayed: inputs that once ended in a panic, and seeds of every kind.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, Once, PoisonError};
 
 // They are public where they are fuzzed.
 #[allow(unreachable_pub)]
@@ -18,8 +19,32 @@ fn corpus(target: &str) -> Vec<PathBuf> {
     found
 }
 
+/// Panics of our own code, also where something caught them, on any thread of this process. No test of it panics there by
+/// intent.
+static OWN_PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Whether a source file is one of the rooms; assertions of tests and checks tell themselves.
+fn is_own(file: &str) -> bool {
+    file.contains("crates/") && !checks::is_foreign(file)
+}
+
+/// Notes them from here on.
+fn note_own_panics() {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let default = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if panic.location().is_some_and(|place| is_own(place.file())) {
+                OWN_PANICS.lock().unwrap_or_else(PoisonError::into_inner).push(panic.to_string());
+            }
+            default(panic);
+        }));
+    });
+}
+
 /// Runs a target on its corpus, on changed forms of each input, and on inputs that no corpus needs to hold.
 fn replay(target: &str, check: fn(&[u8])) {
+    note_own_panics();
     let inputs = corpus(target);
     assert!(!inputs.is_empty(), "no corpus of {target}");
     let run = move || {
@@ -40,6 +65,18 @@ fn replay(target: &str, check: fn(&[u8])) {
         }
     };
     std::thread::Builder::new().stack_size(STACK).spawn(run).unwrap().join().unwrap();
+    let own = OWN_PANICS.lock().unwrap_or_else(PoisonError::into_inner);
+    assert!(own.is_empty(), "caught, but our own: {own:?}");
+}
+
+#[test]
+fn panics_of_our_own_are_told_from_those_of_others() {
+    assert!(is_own("crates/datafusion/src/call_planner.rs"));
+    for file in ["cargo/registry/src/index/arrow-59.3.2/src/array.rs", "/rustc/1/library/core/src/option.rs", file!()] {
+        assert!(!is_own(file), "{file}");
+    }
+    // Rooms are named as this file is, from the root of the workspace.
+    assert_eq!(file!(), "tests/corpora.rs");
 }
 
 #[test]

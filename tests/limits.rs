@@ -328,7 +328,27 @@ fn p24_batches_of_any_size_give_the_same_segments() {
     };
     let usual = segments("8192");
     assert_eq!(usual.len(), 2, "segments and reasons");
-    for rows in ["1", "7", "2000000"] {
+    for rows in ["1", "7", "1048576"] {
         assert!(segments(rows) == usual, "batches of {rows} rows");
+    }
+}
+
+#[test]
+fn p17_batches_that_nothing_can_hold_are_refused_before_the_engine_panics() {
+    let query = |rows: &str, said: &str| {
+        let mut command = item_affinity();
+        let sql = format!("{said} SELECT count(*) FROM item_affinity_segments(['COFFEE-01'], 10)");
+        command.args(["sql", "--allow-ddl", "--solution-version", solution(), "-c", &sql]);
+        run(command.env("DATAFUSION_EXECUTION_BATCH_SIZE", rows))
+    };
+    for rows in ["18446744073709551615", "1099511627776", "1048577"] {
+        let ended = query(rows, "");
+        assert_eq!(ended.code, 3, "{rows}: {ended:?}");
+        assert!(ended.stderr.contains("1 to 1048576") && ended.stderr.lines().count() == 1, "{rows}: {ended:?}");
+        // Set right, the session works.
+        let ended = query(rows, "SET datafusion.execution.batch_size = 1048576;");
+        assert_eq!(ended.code, 0, "{rows}: {ended:?}");
+        let set = query("8192", &format!("SET datafusion.execution.batch_size = {rows};"));
+        assert!(set.code == 3 && set.stderr.contains("1 to 1048576"), "{rows}: {set:?}");
     }
 }

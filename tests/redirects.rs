@@ -1,7 +1,6 @@
 //! No request follows a redirect (P32): not its authorization, not its token, not its data.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use crate::common::{Fault, MiniS3, item_affinity, run, small_interactions};
 
@@ -40,7 +39,6 @@ fn p32_credentials_and_data_follow_no_redirect() {
                 false => Fault::None,
             });
             server.with(|kept| kept.put("data/interactions.parquet", bytes.clone()));
-            let begun = Instant::now();
             let mut command = item_affinity();
             command.envs(server.environment()).env("AWS_SESSION_TOKEN", "canary-token");
             let ended = run(command.args(arguments));
@@ -49,7 +47,6 @@ fn p32_credentials_and_data_follow_no_redirect() {
             let last = ended.stderr.lines().last().unwrap_or_default();
             assert!(last.contains("no redirect is followed; set AWS_REGION"), "{case}");
             assert!(!last.contains("canary") && !last.contains(&port.to_string()), "{case}");
-            assert!(begun.elapsed() < Duration::from_secs(20), "{case}");
             assert!(server.fired().values().sum::<u64>() > 0, "{case}");
         }
     }

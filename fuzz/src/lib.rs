@@ -2,17 +2,11 @@
 
 pub mod checks;
 
-/// A panic in a decoder of others is caught where it is called, and no finding; one in our own code is, caught or not.
-///
-/// libFuzzer would end the process for either.
+/// Ends the process for a panic of our own code alone, caught or not: libFuzzer would for any.
 pub fn tell_own_panics() {
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        let foreign = panic.location().is_some_and(|place| {
-            let file = place.file();
-            file.contains("/registry/src/") || file.starts_with("/rustc/") || file.contains("/library/")
-        });
-        if !foreign {
+        if !panic.location().is_some_and(|place| checks::is_foreign(place.file())) {
             default(panic);
         }
     }));

@@ -236,6 +236,9 @@ pub(super) const ROWS: &[Row] = &[
             case.file(&format!("lake/{name}"), b"no data");
         }
         case.works(&["check", "--interactions", &lake], &["FILES_IGNORED", "count=5", "4,000"]);
+        let table =
+            format!("CREATE EXTERNAL TABLE t STORED AS PARQUET LOCATION '{lake}/'; SELECT count(*) AS n FROM t");
+        case.works(&["sql", "--format", "csv", "-c", &table], &["n\n4000\n"]);
     }),
     row(26, "loop of links, dangling link, pipe, device", |case| {
         let make = |name: &str, to: &str| std::os::unix::fs::symlink(to, case.root().join(name)).unwrap();

@@ -11,9 +11,7 @@ use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::physical_expr::{Distribution, EquivalenceProperties, LexOrdering, OrderingRequirements};
 use datafusion::physical_plan::distribution_requirements::InputDistributionRequirements;
-use datafusion::physical_plan::execution_plan::{
-    Boundedness, CardinalityEffect, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions,
-};
+use datafusion::physical_plan::execution_plan::{Boundedness, CardinalityEffect, EmissionType};
 use datafusion::physical_plan::metrics::{
     BaselineMetrics, Count, ExecutionPlanMetricsSet, Gauge, MetricBuilder, MetricsSet, Time,
 };
@@ -28,6 +26,7 @@ use crate::asked_items::AskedItems;
 use crate::batch_rows::batch_rows;
 use crate::error::from_model;
 use crate::memory_limit::with_cure;
+use crate::only_child::only_child;
 use crate::segment_reasons::{AllReasons, Asked, Explanations, Solver};
 use crate::segment_schema::{EXPLANATION_SCHEMA, explanation_order, segment_order};
 use crate::top_k_users_exec::{CancelOnDrop, blocking};
@@ -140,19 +139,8 @@ impl ExecutionPlan for ExplainSegmentsExec {
         Ok(TreeNodeRecursion::Continue)
     }
 
-    fn replace_children(
-        self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
-        _options: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        match (children.pop(), children.is_empty()) {
-            (Some(input), true) => Ok(Arc::new(Self::new(Arc::clone(&self.query), input))),
-            _ => internal_err!("ExplainSegmentsExec takes one input"),
-        }
-    }
-
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+        Ok(Arc::new(Self::new(Arc::clone(&self.query), only_child(self.name(), children)?)))
     }
 
     fn metrics(&self) -> Option<MetricsSet> {

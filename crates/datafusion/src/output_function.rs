@@ -8,9 +8,9 @@ use datafusion::catalog::{Session, TableFunctionArgs, TableFunctionImpl, TablePr
 use datafusion::common::plan_err;
 use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::{ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl};
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
-use datafusion::object_store::ObjectStoreExt;
+use datafusion::object_store::{ObjectMeta, ObjectStoreExt};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::col;
 use futures::stream::{self, StreamExt, TryStreamExt};
@@ -18,7 +18,7 @@ use item_affinity_solution::SolutionRef;
 use item_affinity_storage::{Artifact, Location, Stores, Versions};
 
 use crate::call_arguments::{Accepted, CallArguments};
-use crate::checked_footers::check_footers;
+use crate::checked_footers::{FOOTERS_AT_ONCE, check_footers};
 use crate::error::{from_solution, from_storage};
 use crate::segment_schema::SEGMENT_SCHEMA;
 
@@ -79,10 +79,9 @@ impl TableProvider for OutputTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let files = self.files().await?;
+        let (files, metas): (Vec<_>, Vec<_>) = self.files().await?.into_iter().unzip();
         let store = self.stores.store(&self.reference.location).map_err(from_storage)?;
         session.runtime_env().register_object_store(&self.reference.location.store_url(), Arc::clone(&store));
-        let metas = stream::iter(&files).then(|file| store.head(file.path())).try_collect::<Vec<_>>().await?;
         check_footers(&store, &self.reference.location.store_url(), metas).await?;
         let urls = files.iter().map(|file| ListingTableUrl::parse(file.url().as_str())).collect::<Result<Vec<_>>>()?;
         let order = vec![col("item_id").sort(true, false), col("rank").sort(true, false)];
@@ -98,27 +97,33 @@ impl TableProvider for OutputTable {
 
 impl OutputTable {
     /// The files of the segments, as the commit names them, each there with its size.
-    async fn files(&self) -> Result<Vec<Location>> {
+    async fn files(&self) -> Result<Vec<(Location, ObjectMeta)>> {
         let SolutionRef { location, version } = &self.reference;
         let versions = Versions::new(&self.stores, location.clone(), Artifact::Segments).map_err(from_storage)?;
         let commit = versions.resolve(*version).await.map_err(from_storage)?;
-        let mut files = Vec::new();
+        let store = self.stores.store(location).map_err(from_storage)?;
+        let mut looks = Vec::new();
         for entry in &commit.files {
             let parts = entry.path.split('/').collect::<Vec<_>>();
             let hidden = parts.iter().any(|part| part.starts_with('_'));
             if hidden || !entry.path.ends_with(".parquet") {
                 continue;
             }
-            versions.check_file(entry).await.map_err(from_storage)?;
-            files.push(versions.file_location(entry).map_err(from_storage)?);
+            let file = versions.file_location(entry).map_err(from_storage)?;
+            let (versions, entry, store) = (versions.clone(), entry.clone(), Arc::clone(&store));
+            looks.push(async move {
+                versions.check_file(&entry).await.map_err(from_storage)?;
+                let meta = store.head(file.path()).await?;
+                Ok::<_, DataFusionError>((file, meta))
+            });
         }
-        if files.is_empty() {
+        if looks.is_empty() {
             return plan_err!(
                 "{}: version {} of {location} is not Parquet; read the file <input>.out that it wrote",
                 ACCEPTED.function,
                 commit.version
             );
         }
-        Ok(files)
+        stream::iter(looks).buffered(FOOTERS_AT_ONCE).try_collect().await
     }
 }

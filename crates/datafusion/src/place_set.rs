@@ -13,14 +13,24 @@ pub(crate) struct PlaceSet {
     before: Vec<u32>,
 }
 
+/// Words of a set of places within a range.
+fn words(within: &RangeInclusive<u32>) -> usize {
+    let span = within.end().checked_sub(*within.start());
+    span.map_or(0, |span| span as usize + 1).div_ceil(WORD)
+}
+
 impl PlaceSet {
+    /// Bytes of a set of places within a range, whatever is in it.
+    pub(crate) fn bytes(within: &RangeInclusive<u32>) -> usize {
+        words(within) * (size_of::<u64>() + size_of::<u32>())
+    }
+
     /// Those of some places, in any order, that lie within a range.
     ///
     /// # Cost   a bit for each place of the range, and 4 bytes for each 64
     pub(crate) fn of(places: impl Iterator<Item = u32>, within: RangeInclusive<u32>) -> Self {
+        let mut bits = vec![0u64; words(&within)];
         let (first, last) = within.into_inner();
-        let length = last.checked_sub(first).map_or(0, |span| span as usize + 1);
-        let mut bits = vec![0u64; length.div_ceil(WORD)];
         for place in places {
             if (first..=last).contains(&place) {
                 let at = (place - first) as usize;
@@ -63,6 +73,9 @@ mod tests {
         #[allow(clippy::reversed_empty_ranges)]
         let none = PlaceSet::of([3].into_iter(), 5..=4);
         assert_eq!((none.position(3), none.position(5)), (None, None));
+        #[allow(clippy::reversed_empty_ranges)]
+        let of_none = PlaceSet::bytes(&(5..=4));
+        assert_eq!([of_none, PlaceSet::bytes(&(5..=5)), PlaceSet::bytes(&(0..=64))], [0, 12, 24]);
         let last = PlaceSet::of([u32::MAX].into_iter(), u32::MAX - 1..=u32::MAX);
         assert_eq!((last.position(u32::MAX), last.position(u32::MAX - 1)), (Some(0), None));
     }

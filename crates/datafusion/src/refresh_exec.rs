@@ -14,9 +14,7 @@ use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{Distribution, EquivalenceProperties};
 use datafusion::physical_plan::distribution_requirements::InputDistributionRequirements;
-use datafusion::physical_plan::execution_plan::{
-    Boundedness, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions,
-};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchReceiverStream;
 use datafusion::physical_plan::{
@@ -28,6 +26,7 @@ use tokio::sync::OnceCell;
 use tokio::sync::mpsc::Sender;
 
 use crate::memory_limit::resize;
+use crate::only_child::only_child;
 use crate::version_source::VersionSource;
 
 /// A step of the plan, from the leaves up.
@@ -42,7 +41,8 @@ pub enum RefreshStep {
     WritePairs,
 }
 
-/// What is refreshed, and how: shared by the nodes of a plan.
+/// What is refreshed, and how: shared by the nodes of a plan that was made here. A node that was decoded has a `work` of its
+/// own, so each task opens the version anew.
 #[derive(Clone)]
 pub struct RefreshPlan {
     task: Arc<RefreshTask>,
@@ -169,19 +169,8 @@ impl ExecutionPlan for RefreshExec {
         Ok(TreeNodeRecursion::Continue)
     }
 
-    fn replace_children(
-        self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
-        _options: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        match (children.pop(), children.is_empty()) {
-            (Some(input), true) => Ok(Arc::new(Self::new(self.step, self.plan.clone(), input))),
-            _ => internal_err!("{} takes one input", self.name()),
-        }
-    }
-
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+        Ok(Arc::new(Self::new(self.step, self.plan.clone(), only_child(self.name(), children)?)))
     }
 
     fn metrics(&self) -> Option<MetricsSet> {
@@ -229,9 +218,11 @@ impl Step {
             };
             for unit in texts.iter().flatten() {
                 let events = work.read(unit).await.map_err(|e| self.failed(e))?;
-                resize(&self.reservation, events.get_array_memory_size())?;
-                if !self.send(&events).await {
-                    return Ok(());
+                resize(&self.reservation, events.iter().map(RecordBatch::get_array_memory_size).sum())?;
+                for batch in events {
+                    if !self.send(&batch).await {
+                        return Ok(());
+                    }
                 }
             }
         }
@@ -247,8 +238,11 @@ impl Step {
         }
         let work = self.plan.work().await?;
         if self.plan.task.stage == RefreshStage::Measure {
-            let sums = work.measure(users).await.map_err(|e| self.failed(e))?;
-            self.send(&sums).await;
+            let mut sums = work.sums_of_nobody();
+            while work.measure_next_part(&mut users, &mut sums).await.map_err(|e| self.failed(e))? {
+                resize(&self.reservation, users.allocated_bytes())?;
+            }
+            self.send(&sums.rows().map_err(|e| self.failed(e))?).await;
             self.baseline.done();
             return Ok(());
         }

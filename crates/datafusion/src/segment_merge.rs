@@ -34,7 +34,8 @@ struct Candidates {
     user_id: Option<StringArray>,
 }
 
-/// Candidates of one item, best first: what a partition gave lies in one chain, whatever comes between.
+/// Candidates of one item, best first: runs, each worse than the one before. There are about as many chains as partitions,
+/// since a partition's next run is worse than its last; a few more where runs of others came behind that one.
 struct Chain {
     runs: Vec<Run>,
     last: Rank,
@@ -126,6 +127,7 @@ impl SegmentMerge {
             waiting: self.chains.into_iter(),
             item: None,
             taken: 0,
+            last: None,
             heads: BinaryHeap::new(),
             local,
         }
@@ -144,6 +146,8 @@ pub(crate) struct Segments {
     item: Option<u32>,
     /// Users of the item that were given out.
     taken: usize,
+    /// The last of them.
+    last: Option<(u32, Rank)>,
     /// What is left of its chains.
     heads: BinaryHeap<Reverse<Head>>,
     /// Room for where a batch stands among those that a batch of output comes from.
@@ -216,7 +220,8 @@ impl Segments {
         true
     }
 
-    fn next_rows(&mut self) -> Rows {
+    /// # Errors   for a user who comes twice: a cluster that made rows anew may give both, and must not be believed
+    fn next_rows(&mut self) -> Result<Rows> {
         let mut rows = Rows::default();
         while rows.best.len() < self.batch_size {
             let wanted = self.taken < self.query.num_results;
@@ -226,6 +231,9 @@ impl Segments {
                 }
                 break;
             };
+            if self.last.replace((item, head.0.rank)) == Some((item, head.0.rank)) {
+                return internal_err!("a user came twice for item {}", self.query.items.ids()[item as usize]);
+            }
             self.taken += 1;
             rows.item.push(item);
             rows.rank.push(i32::try_from(self.taken).unwrap_or(i32::MAX));
@@ -235,11 +243,11 @@ impl Segments {
                 PeekMut::pop(head);
             }
         }
-        rows
+        Ok(rows)
     }
 
     fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
-        let rows = self.next_rows();
+        let rows = self.next_rows()?;
         if rows.best.is_empty() {
             return Ok(None);
         }
@@ -416,15 +424,36 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_is_one_chain_of_an_item() {
-        let mut merge = SegmentMerge::new(query(10, 0.0));
-        for partition in 0..2 {
-            for rows in candidates(partition, 2).chunks(16) {
-                merge.push(&batch(rows)).unwrap();
+    fn a_user_who_comes_twice_is_an_error_and_no_row() {
+        let rows = candidates(0, 1);
+        let mut merge = SegmentMerge::new(query(100, 0.0));
+        merge.push(&batch(&rows)).unwrap();
+        // The best but one of the second item, from a partition that was made twice.
+        let twice = rows.iter().filter(|(item, _)| *item == 1).nth(1).unwrap();
+        merge.push(&batch(&[*twice])).unwrap();
+        let columns: Arc<[usize]> = [ITEM_ID, RANK, USER_ID, SCORE, ITEM, USER_INDEX].into();
+        let mut segments = merge.finish(Arc::clone(&INDEXED_SEGMENT_SCHEMA), columns, 1);
+        let error = segments.find_map(Result::err).expect("an error").to_string();
+        assert!(error.contains("a user came twice for item item-1"), "{error}");
+    }
+
+    #[test]
+    fn there_are_about_as_many_chains_of_an_item_as_partitions() {
+        for partitions in [1u32, 2, 3, 5] {
+            let gave: Vec<_> = (0..partitions).map(|partition| candidates(partition, partitions)).collect();
+            let mut merge = SegmentMerge::new(query(10, 0.0));
+            // In turns, seven rows each: nearly a hundred runs of each item.
+            let longest = gave.iter().map(Vec::len).max().unwrap();
+            for at in (0..longest).step_by(7) {
+                for rows in gave.iter().filter_map(|rows| rows.get(at..)) {
+                    merge.push(&batch(&rows[..rows.len().min(7)])).unwrap();
+                }
             }
+            let chains: Vec<usize> = merge.chains.iter().map(Vec::len).collect();
+            let (last, others) = chains.split_last().unwrap();
+            let about = partitions as usize..=partitions as usize + 2;
+            assert!(*last == 0 && others.iter().all(|chains| about.contains(chains)), "{partitions}: {chains:?}");
         }
-        let chains: Vec<usize> = merge.chains.iter().map(Vec::len).collect();
-        assert_eq!(chains, [2, 2, 2, 2, 0]);
     }
 
     #[test]

@@ -7,16 +7,14 @@ use datafusion::arrow::compute::SortOptions;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{Constraint, Constraints, ScalarValue, Statistics, internal_err, plan_err};
+use datafusion::common::{Constraint, Constraints, ScalarValue, Statistics, plan_err};
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{Distribution, EquivalenceProperties, PhysicalSortExpr};
 use datafusion::physical_plan::distribution_requirements::InputDistributionRequirements;
-use datafusion::physical_plan::execution_plan::{
-    Boundedness, ChildrenPropertiesMode, EmissionType, ReplaceChildrenOptions,
-};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
 use datafusion::physical_plan::statistics::StatisticsArgs;
 use datafusion::physical_plan::stream::RecordBatchReceiverStream;
@@ -27,6 +25,7 @@ use futures::StreamExt;
 
 use crate::batch_rows::batch_rows;
 use crate::memory_limit::resize;
+use crate::only_child::only_child;
 use crate::options::Seen;
 use crate::segment_merge::SegmentMerge;
 use crate::segment_schema::{INDEXED_SEGMENT_SCHEMA, ITEM, ITEM_ID, RANK, SCORE, USER_ID, USER_INDEX};
@@ -164,21 +163,9 @@ impl ExecutionPlan for SegmentsFinalExec {
         Ok(TreeNodeRecursion::Continue)
     }
 
-    fn replace_children(
-        self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
-        _options: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        match (children.pop(), children.is_empty()) {
-            (Some(input), true) => {
-                Ok(Arc::new(Self::with_columns(Arc::clone(&self.query), input, Arc::clone(&self.columns))?))
-            }
-            _ => internal_err!("SegmentsFinalExec takes one input"),
-        }
-    }
-
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+        let input = only_child(self.name(), children)?;
+        Ok(Arc::new(Self::with_columns(Arc::clone(&self.query), input, Arc::clone(&self.columns))?))
     }
 
     fn metrics(&self) -> Option<MetricsSet> {

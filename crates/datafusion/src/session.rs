@@ -6,7 +6,6 @@ use std::sync::Arc;
 use datafusion::error::Result;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::execution::context::SessionContext;
-use datafusion::execution::disk_manager::DiskManagerBuilder;
 use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::object_store::ObjectStoreRegistry;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
@@ -15,9 +14,10 @@ use datafusion::prelude::SessionConfig;
 use item_affinity_storage::Stores;
 use url::Url;
 
+use crate::checked_settings::CheckedSettings;
 use crate::error::from_storage;
 use crate::options::ItemAffinityOptions;
-use crate::spill::{DEFAULT_LIMIT, UnnamedFiles};
+use crate::spill::unnamed_files;
 
 /// How much of the machine a session may use.
 #[derive(Clone, Copy, Debug, Default)]
@@ -40,10 +40,9 @@ pub fn session(stores: &Stores, settings: SessionSettings) -> Result<SessionCont
     if let Some(partitions) = settings.target_partitions {
         config = config.with_target_partitions(partitions.max(1));
     }
-    let files = UnnamedFiles::new(settings.temp_limit.unwrap_or(DEFAULT_LIMIT));
     let mut runtime = RuntimeEnvBuilder::new()
         .with_object_store_registry(store_registry(stores))
-        .with_disk_manager_builder(DiskManagerBuilder::default().with_temp_file_factory(Arc::new(files)));
+        .with_disk_manager_builder(unnamed_files(std::env::temp_dir(), settings.temp_limit));
     if let Some(bytes) = settings.memory_limit {
         runtime = runtime.with_memory_pool(Arc::new(GreedyMemoryPool::new(bytes)));
     }
@@ -51,6 +50,7 @@ pub fn session(stores: &Stores, settings: SessionSettings) -> Result<SessionCont
         .with_config(config)
         .with_runtime_env(runtime.build_arc()?)
         .with_default_features()
+        .with_analyzer_rule(Arc::new(CheckedSettings))
         .build();
     let ctx = SessionContext::new_with_state(state);
     crate::register_with(&ctx, stores.clone());

@@ -11,17 +11,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::disk_manager::DiskManagerBuilder;
 use datafusion::execution::spill_file::{SpillFile, SpillWriter, TempFileFactory};
 use futures::stream::{self, Stream};
 use item_affinity_storage::{Bytes, Error};
 
 /// Bytes of temporary files that a session may hold at once, unless said; as in DataFusion.
-pub(crate) const DEFAULT_LIMIT: u64 = 100 << 30;
+const DEFAULT_LIMIT: u64 = 100 << 30;
 /// Bytes read at a time.
 const CHUNK: usize = 128 << 10;
 
+/// Temporary files for the runtime of a session: without names, on the disk of `folder`, of at most `limit` bytes together;
+/// none: 100 GiB. [`session`](crate::session()) has them already.
+#[must_use]
+pub fn unnamed_files(folder: PathBuf, limit: Option<u64>) -> DiskManagerBuilder {
+    let files = UnnamedFiles::new(folder, limit.unwrap_or(DEFAULT_LIMIT));
+    DiskManagerBuilder::default().with_temp_file_factory(Arc::new(files))
+}
+
 /// Makes the temporary files of a session.
-pub(crate) struct UnnamedFiles {
+struct UnnamedFiles {
     space: Arc<Space>,
 }
 
@@ -34,9 +43,8 @@ struct Space {
 }
 
 impl UnnamedFiles {
-    /// Files on the disk of the folder for temporary files (`TMPDIR`), of at most `limit` bytes together.
-    pub(crate) fn new(limit: u64) -> Self {
-        Self { space: Arc::new(Space { folder: std::env::temp_dir(), limit, used: AtomicU64::new(0) }) }
+    fn new(folder: PathBuf, limit: u64) -> Self {
+        Self { space: Arc::new(Space { folder, limit, used: AtomicU64::new(0) }) }
     }
 
     fn file(&self) -> Result<Unnamed> {
@@ -63,7 +71,8 @@ impl Space {
 
     fn failed(&self, what: &str, error: &io::Error) -> io::Error {
         let folder = self.folder.display();
-        let cure = "set TMPDIR to a folder with room, or give the query more memory with --memory-limit";
+        let cure = "set TMPDIR, of an executor --work-dir, to a folder with room, or give the query more memory with \
+                    --memory-limit";
         io::Error::new(error.kind(), format!("cannot {what} a temporary file: {error}; file={folder}; {cure}"))
     }
 }
@@ -151,10 +160,15 @@ impl SpillWriter for UnnamedWriter {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use datafusion::execution::runtime_env::RuntimeEnvBuilder;
     use futures::TryStreamExt;
 
     use super::*;
     use crate::error_kind;
+
+    fn files(limit: u64) -> UnnamedFiles {
+        UnnamedFiles::new(std::env::temp_dir(), limit)
+    }
 
     fn read(file: &dyn SpillFile) -> Vec<u8> {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -164,7 +178,7 @@ mod tests {
 
     #[test]
     fn what_was_written_is_read_by_each_reader_from_the_start() {
-        let file = UnnamedFiles::new(1 << 20).file().unwrap();
+        let file = files(1 << 20).file().unwrap();
         assert!(read(&file).is_empty());
         let bytes: Vec<u8> = (0..300_000_u32).map(|n| (n % 251) as u8).collect();
         let mut writer = file.open_writer().unwrap();
@@ -176,8 +190,8 @@ mod tests {
 
     #[test]
     fn p26_files_of_a_session_are_bounded_together_and_give_their_space_back() {
-        let files = UnnamedFiles::new(1_000);
-        let (one, other) = (files.file().unwrap(), files.file().unwrap());
+        let bounded = files(1_000);
+        let (one, other) = (bounded.file().unwrap(), bounded.file().unwrap());
         one.open_writer().unwrap().write_all(&[1; 600]).unwrap();
         let error = other.open_writer().unwrap().write_all(&[2; 401]).unwrap_err();
         let error = DataFusionError::from(error);
@@ -188,6 +202,23 @@ mod tests {
         other.open_writer().unwrap().write_all(&[2; 1_000]).unwrap();
         assert_eq!(read(&other), [2; 1_000]);
         // A limit of nearly all numbers is no overflow.
-        assert!(UnnamedFiles::new(u64::MAX).file().unwrap().open_writer().unwrap().write_all(&[3; 10]).is_ok());
+        assert!(files(u64::MAX).file().unwrap().open_writer().unwrap().write_all(&[3; 10]).is_ok());
+    }
+
+    #[test]
+    fn p26_files_of_a_runtime_lie_in_the_folder_that_is_said_and_have_no_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let of = |folder: &Path| {
+            let builder = RuntimeEnvBuilder::new().with_disk_manager_builder(unnamed_files(folder.to_owned(), Some(4)));
+            builder.build_arc().unwrap().disk_manager.create_tmp_file("a test")
+        };
+        let file = of(folder.path()).unwrap();
+        file.open_writer().unwrap().write_all(&[1; 4]).unwrap();
+        assert_eq!((file.path(), read(file.as_ref())), (None, vec![1; 4]));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        assert!(file.open_writer().unwrap().write_all(&[1]).is_err());
+        let missing = folder.path().join("missing");
+        let error = of(&missing).err().unwrap().to_string();
+        assert!(error.contains(&missing.display().to_string()) && error.contains("--work-dir"), "{error}");
     }
 }

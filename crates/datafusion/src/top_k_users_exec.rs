@@ -5,14 +5,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::common::Statistics;
-use datafusion::common::internal_err;
 use datafusion::common::stats::Precision;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::MemoryConsumer;
 use datafusion::physical_expr::EquivalenceProperties;
-use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, ReplaceChildrenOptions};
+use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType};
 use datafusion::physical_plan::metrics::{
     BaselineMetrics, Count, ExecutionPlanMetricsSet, Gauge, MetricBuilder, MetricsSet, Time,
 };
@@ -26,6 +25,7 @@ use futures::StreamExt;
 use crate::asked_items::{self, AskedItems};
 use crate::batch_rows::batch_rows;
 use crate::memory_limit::resize;
+use crate::only_child::only_child;
 use crate::options::Seen;
 use crate::segment_schema::candidate_schema;
 use crate::top_k_users::{ITEM_BLOCK, PartitionTopK};
@@ -162,20 +162,8 @@ impl ExecutionPlan for TopKUsersPerItemExec {
         Ok(TreeNodeRecursion::Continue)
     }
 
-    fn replace_children(
-        self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
-        _options: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        match (children.pop(), children.is_empty()) {
-            (Some(input), true) => Ok(Arc::new(Self::new(Arc::clone(&self.query), input))),
-            _ => internal_err!("TopKUsersPerItemExec takes one input"),
-        }
-    }
-
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        use datafusion::physical_plan::execution_plan::ChildrenPropertiesMode;
-        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+        Ok(Arc::new(Self::new(Arc::clone(&self.query), only_child(self.name(), children)?)))
     }
 
     fn metrics(&self) -> Option<MetricsSet> {

@@ -32,7 +32,12 @@ impl UserIds {
         Self { batches: Vec::new(), compact_at: LEAST_COMPACTED }
     }
 
+    /// Bytes held, and those of the set of places that [`UserIds::keep`] and [`UserIds::sort`] make.
     pub(crate) fn allocated_bytes(&self) -> usize {
+        self.bytes_of_ids() + PlaceSet::bytes(&self.range())
+    }
+
+    fn bytes_of_ids(&self) -> usize {
         let bytes = |b: &Batch| b.user_index.get_array_memory_size() + b.user_id.get_array_memory_size();
         self.batches.iter().map(bytes).sum()
     }
@@ -46,22 +51,23 @@ impl UserIds {
 
     /// Whether so many bytes are held that [`UserIds::keep`] is worth its cost.
     pub(crate) fn are_many(&self) -> bool {
-        self.allocated_bytes() > self.compact_at
+        self.bytes_of_ids() > self.compact_at
     }
 
     /// Lets go of all users but these, in any order, so that memory grows with segments and not with users.
     ///
-    /// # Cost   a bit for each of `users`, and a copy of the ids that stay; what stays may double before the next time
+    /// # Cost   12 bytes for each 64 places from the first user held to the last, and a copy of the ids that stay, while the
+    /// batches that they come from go one by one; what stays may double before the next time
     pub(crate) fn keep(&mut self, users: impl Iterator<Item = u32>) {
         let kept = PlaceSet::of(users, self.range());
         self.rebuild(|user| kept.position(user).is_some());
-        self.compact_at = LEAST_COMPACTED.max(2 * self.allocated_bytes());
+        self.compact_at = LEAST_COMPACTED.max(2 * self.bytes_of_ids());
     }
 
-    /// Puts the ids of some users into full batches.
+    /// Puts the ids of some users into full batches. Each batch is let go once it is copied.
     fn rebuild(&mut self, wanted: impl Fn(u32) -> bool) {
         let (mut index, mut id, mut batches) = (Vec::new(), StringBuilder::new(), Vec::new());
-        for Batch { user_index, user_id } in &self.batches {
+        for Batch { user_index, user_id } in std::mem::take(&mut self.batches) {
             for (row, user) in user_index.values().iter().enumerate() {
                 if wanted(*user) {
                     index.push(*user);
@@ -87,6 +93,7 @@ impl UserIds {
 
     /// Ends the gathering; ids can be looked up from here on.
     ///
+    /// # Cost   as [`UserIds::keep`], with all ids
     /// # Errors   an internal error when a place came twice
     pub(crate) fn sort(mut self) -> Result<SortedUserIds> {
         self.batches.sort_by_key(|b| b.user_index.value(0));
@@ -163,6 +170,33 @@ mod tests {
             assert_eq!(found, Some(id(*user).as_str()));
         }
         assert!(ids.of([1].into_iter()).is_err());
+    }
+
+    #[test]
+    fn p25_a_batch_is_let_go_before_the_next_is_copied() {
+        let mut ids = UserIds::new();
+        let batches = [0..1_000, 1_000..2_000].map(|users| StringArray::from_iter_values(users.map(id)));
+        for (first, batch) in (0u32..).step_by(1_000).zip(&batches) {
+            ids.push(UInt32Array::from_iter_values(first..first + 1_000), batch.clone());
+        }
+        let held = |at: usize| batches[at].values().strong_count() > 1;
+        assert!(held(0) && held(1));
+        ids.rebuild(|user| {
+            assert_eq!((held(0), held(1)), (user < 1_000, true), "{user}");
+            true
+        });
+        assert!(!held(1));
+    }
+
+    #[test]
+    fn p25_the_set_of_places_between_the_first_and_the_last_user_counts() {
+        let mut ids = UserIds::new();
+        assert_eq!(ids.allocated_bytes(), 0);
+        let users = [0, 64_000_000];
+        ids.push(UInt32Array::from_iter_values(users), StringArray::from_iter_values(users.map(id)));
+        assert!(ids.allocated_bytes() > 12_000_000, "{}", ids.allocated_bytes());
+        // It does not make two users many.
+        assert!(!ids.are_many());
     }
 
     #[test]

@@ -10,7 +10,6 @@ use datafusion::common::{Statistics, internal_err};
 use datafusion::error::Result;
 use datafusion::execution::TaskContext;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
-use datafusion::physical_plan::execution_plan::{ChildrenPropertiesMode, ReplaceChildrenOptions};
 use datafusion::physical_plan::metrics::{BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
 use datafusion::physical_plan::statistics::StatisticsArgs;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
@@ -21,6 +20,7 @@ use datafusion::physical_plan::{
 use futures::{StreamExt, stream};
 use item_affinity_solution::SolutionRef;
 
+use crate::only_child::only_child;
 use crate::shared_parts::{DecodedStates, SharedParts};
 use crate::user_states::USER_INDEX;
 
@@ -193,19 +193,9 @@ impl ExecutionPlan for UserStatesExec {
         Ok(TreeNodeRecursion::Continue)
     }
 
-    fn replace_children(
-        self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
-        _options: ReplaceChildrenOptions,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        match (children.pop(), children.is_empty()) {
-            (Some(scan), true) => Ok(Arc::new(Self::new(scan, self.version.clone(), self.shared.clone()))),
-            _ => internal_err!("UserStatesExec takes one input"),
-        }
-    }
-
     fn with_new_children(self: Arc<Self>, children: Vec<Arc<dyn ExecutionPlan>>) -> Result<Arc<dyn ExecutionPlan>> {
-        self.replace_children(children, ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute))
+        let scan = only_child(self.name(), children)?;
+        Ok(Arc::new(Self::new(scan, self.version.clone(), self.shared.clone())))
     }
 
     fn metrics(&self) -> Option<MetricsSet> {

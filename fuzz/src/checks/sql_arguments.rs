@@ -41,7 +41,7 @@ pub fn check(data: &[u8]) {
                 assert!(internal || kind != ErrorKind::Bug, "{error}");
                 assert!(!error_message(&error).to_string().is_empty());
             }
-            // The engine panicked, which the command line catches; our own code would have ended the process.
+            // The engine panicked, which the command line catches. A panic of our own code fails in the hook: `is_foreign`.
             Err(_) => {}
         }
     }
