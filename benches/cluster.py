@@ -117,6 +117,11 @@ def make_log(binary, folder, users):
     log = folder / "log"
     log.mkdir()
     per_file = users * EVENTS // FILES
+
+    def copy(text):
+        command = [binary, "sql", "--quiet", "--allow-copy", "--root", str(folder), "-c", text]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
     item = f"(n * 7919 + (n / {users}) * 104729 + n % 17 * 31) % {ITEMS}"
     select = (
         f"SELECT 'user-' || lpad(CAST(n % {users} AS VARCHAR), 9, '0') AS user_id, "
@@ -126,12 +131,12 @@ def make_log(binary, folder, users):
     for number in range(FILES):
         query = select.format(number * per_file, (number + 1) * per_file)
         text = f"COPY ({query}) TO '{log / f'{number:02}.parquet'}' STORED AS PARQUET"
-        subprocess.run([binary, "sql", "--quiet", "--allow-copy", "--root", str(folder), "-c", text], check=True)
+        copy(text)
     early = folder / "early.parquet"
     sample = max(1, users // 100_000)
     query = f"SELECT * FROM ({select.format(0, users * EVENTS * 3 // 4)}) WHERE CAST(substr(user_id, 6) AS BIGINT) % {sample} = 0"
     text = f"COPY ({query}) TO '{early}' STORED AS PARQUET"
-    subprocess.run([binary, "sql", "--quiet", "--allow-copy", "--root", str(folder), "-c", text], check=True)
+    copy(text)
     return str(early), f"{log}/"
 
 

@@ -1,13 +1,14 @@
 //! Plans as messages: what comes back is the plan that went in, over random plans, and it believes no byte unchecked.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::util::pretty::pretty_format_batches;
-use datafusion::physical_plan::{collect, displayable};
+use datafusion::physical_plan::{ExecutionPlan, collect, displayable};
 use datafusion::prelude::SessionContext;
 use item_affinity_ballista::{cluster_codec, decode_plan, encode_plan, travelling};
-use item_affinity_datafusion::{SessionSettings, error_message, session};
+use item_affinity_datafusion::{AskedItems, SessionSettings, TopKUsersPerItemExec, error_message, session};
 use item_affinity_storage::Stores;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -59,7 +60,7 @@ async fn cluster_messages_give_back_random_plans_which_give_the_same_rows() {
         let codec = cluster_codec(Stores::from_env());
         let bytes = encode_plan(plan.clone(), codec.as_ref()).unwrap_or_else(|e| panic!("{seed}: {query}: {e}"));
         let back = decode_plan(&bytes, &ctx.task_ctx(), codec.as_ref()).unwrap_or_else(|e| panic!("{query}: {e}"));
-        let text = |plan: &dyn datafusion::physical_plan::ExecutionPlan| displayable(plan).indent(true).to_string();
+        let text = |plan: &dyn ExecutionPlan| displayable(plan).indent(true).to_string();
         assert_eq!(text(plan.as_ref()), text(back.as_ref()), "{query}");
         assert_eq!(bytes, encode_plan(back.clone(), codec.as_ref()).unwrap(), "{query}");
         calls += usize::from(text(plan.as_ref()).contains("TopKUsersPerItemExec"));
@@ -125,6 +126,27 @@ async fn cluster_plan_that_has_travelled_checks_every_byte_and_every_item() {
     std::fs::remove_file(&part).unwrap();
     let refused = error_message(&run(&bytes).await.unwrap_err());
     assert!(refused.contains("users/part-"), "{refused}");
+}
+
+/// The items of the node that ranks, in a plan that was decoded.
+fn asked_items(plan: &Arc<dyn ExecutionPlan>) -> Option<Arc<AskedItems>> {
+    let top = plan.downcast_ref::<TopKUsersPerItemExec>().map(|top| Arc::clone(&top.query().items));
+    top.or_else(|| plan.children().into_iter().find_map(asked_items))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cluster_tasks_of_a_plan_share_what_they_read_of_its_items_and_other_plans_do_not() {
+    let ctx = context(solution(), 2).await;
+    let first = plan_bytes(&ctx, "SELECT * FROM item_affinity_segments(['COFFEE-01', 'MUSIC-05'], 10)").await;
+    let other = plan_bytes(&ctx, "SELECT * FROM item_affinity_segments(['COFFEE-01', 'MUSIC-01'], 10)").await;
+    let codec = cluster_codec(Stores::from_env());
+    let items = |bytes: &[u8]| asked_items(&decode_plan(bytes, &ctx.task_ctx(), codec.as_ref()).unwrap()).unwrap();
+    let (one, two) = (items(&first), items(&first));
+    assert!(Arc::ptr_eq(&one, &two));
+    let third = items(&other);
+    assert!(!Arc::ptr_eq(&one, &third) && third.ids() != one.ids());
+    // The pairs of one plan are kept, not those of all.
+    assert!(!Arc::ptr_eq(&one, &items(&first)));
 }
 
 /// The plan of a query as it is submitted.

@@ -1,6 +1,6 @@
 //! The codec of this project's plan nodes, and the one that Ballista gets.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::common::{not_impl_err, plan_datafusion_err, plan_err};
 use datafusion::error::{DataFusionError, Result};
@@ -58,13 +58,15 @@ pub fn decode_plan(
 #[derive(Debug)]
 pub struct ItemAffinityCodec {
     versions: TravelledVersions,
+    /// Of the plan that was decoded last: its tasks on an executor read factors and pairs of these items once.
+    items: Mutex<Option<Arc<AskedItems>>>,
 }
 
 impl ItemAffinityCodec {
     /// Nodes that are decoded reach their solution version through `stores`.
     #[must_use]
     pub fn new(stores: Stores) -> Self {
-        Self { versions: TravelledVersions::new(stores) }
+        Self { versions: TravelledVersions::new(stores), items: Mutex::default() }
     }
 
     fn items(&self, message: Option<ItemsMessage>) -> Result<Arc<AskedItems>> {
@@ -73,8 +75,20 @@ impl ItemAffinityCodec {
         if reference.version.is_none() {
             return plan_err!("a plan names {solution_version} without the number of its version");
         }
+        let mut kept = self.items.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = |of: &&Arc<AskedItems>| {
+            let source = of.source();
+            *source.reference() == reference
+                && source.commit_sha256() == commit_sha256
+                && of.ids() == ids
+                && of.places() == places
+        };
+        if let Some(items) = kept.as_ref().filter(same) {
+            return Ok(Arc::clone(items));
+        }
+        // Those of the plan before are let go.
         let source = self.versions.source(&reference, &commit_sha256);
-        Ok(Arc::new(AskedItems::new(source, ids, places)?))
+        Ok(Arc::clone(kept.insert(Arc::new(AskedItems::new(source, ids, places)?))))
     }
 
     fn refresh(&self, message: &RefreshMessage) -> Result<(RefreshStep, RefreshPlan)> {
