@@ -15,10 +15,13 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 import urllib.request
 
 ITEMS, EVENTS, FILES = 500, 8, 16
+# Of a candidate: item, user, score, and the offset and letters of an id.
+ROW = 4 + 4 + 4 + 4 + len("user-000000000")
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -86,8 +89,16 @@ class Cluster:
         return max(peak_bytes(server.process.pid) for server in self.servers[1:])
 
     def shuffled(self):
-        files = (file for work in self.work for file in work.rglob("*") if file.is_file())
-        return sum(file.stat().st_size for file in files)
+        """Bytes below the work folders now; Ballista removes those of a job when it is over."""
+        bytes = 0
+        for work in self.work:
+            for folder, _, files in os.walk(work):
+                for file in files:
+                    try:
+                        bytes += os.stat(os.path.join(folder, file)).st_size
+                    except FileNotFoundError:
+                        pass
+        return bytes
 
     def stop(self):
         for server in reversed(self.servers):
@@ -95,20 +106,32 @@ class Cluster:
 
 
 def run(binary, arguments, cluster=None):
-    """Seconds of wall time and of processors, shuffled bytes, peak bytes of the client."""
+    """Seconds of wall time and of processors, the most shuffled bytes at a time, peak bytes of the client."""
     before = (cluster.cpu(), cluster.shuffled()) if cluster else (0, 0)
+    most, over = [0], threading.Event()
+
+    def watch():
+        while not over.wait(0.05):
+            most[0] = max(most[0], cluster.shuffled() - before[1])
+
+    watcher = threading.Thread(target=watch)
+    if cluster:
+        watcher.start()
     extra = ["--cluster", cluster.address] if cluster else []
     begun = time.monotonic()
     client = subprocess.Popen([binary, *arguments, *extra], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     said = client.stderr.read() + client.stdout.read()
     _, status, usage = os.wait4(client.pid, 0)
     client.returncode = os.waitstatus_to_exitcode(status)
+    over.set()
+    if cluster:
+        watcher.join()
     wall = time.monotonic() - begun
     if client.returncode != 0:
         raise SystemExit(f"{' '.join(arguments)}: {said.decode()}")
     cpu = usage.ru_utime + usage.ru_stime
     if cluster:
-        return wall, cpu + cluster.cpu() - before[0], cluster.shuffled() - before[1], usage.ru_maxrss * 1024
+        return wall, cpu + cluster.cpu() - before[0], most[0], usage.ru_maxrss * 1024
     return wall, cpu, 0, usage.ru_maxrss * 1024
 
 
@@ -168,8 +191,8 @@ def main():
         refresh = ["refresh", "--quiet", "--force", "--solution", f"{solution}@1", "--interactions", log]
         items = folder / "items.csv"
         items.write_text("item_id\n" + "".join(f"item-{n:05}\n" for n in range(ITEMS)))
-        bound = 1.2 * ITEMS * arguments.num_results * arguments.partitions
-        print(f"shuffled rows of segments, at most: {bound:,.0f}")
+        bound = 1.2 * ITEMS * arguments.num_results * arguments.partitions * ROW
+        print(f"shuffled bytes of segments, at most: {bound:,.0f}")
         print("| what | wall s | CPU s | shuffled bytes | client's peak MB | load |")
         threads = ["--threads", str(cores)]
         here = run(binary, [*threads, *refresh])

@@ -32,7 +32,7 @@
 //! asynchronous functions. Lists of functions (`SHOW FUNCTIONS`) describe all of them. Calls of a query see one version.
 //!
 //! Memory is the session's: parts of user states, heaps and ids are taken from its pool, and what does not fit is refused
-//! with `ResourcesExhausted` and the setting to change. Dropping a stream stops its work within a tile of scores.
+//! with `ResourcesExhausted` and the setting to change. Dropping a stream stops its work within a tile of users.
 //!
 //! Segments always come from the same physical plan: user states scanned from Parquet, [`CandidateUsersExec`] where there
 //! is a filter of users, [`TopKUsersPerItemExec`] per partition, an exchange by item, [`SegmentsFinalExec`];
