@@ -155,8 +155,8 @@ pub(crate) async fn until_signal(
 /// From here on a signal is seen at once, however busy the workers are.
 ///
 /// A busy worker looks for input and signals after every 61 steps of its tasks (tokio's `event_interval`), and a step of a
-/// query may take tens of milliseconds. Whichever runtime reads a signal first wakes everybody who waits for it, so one that does nothing else is
-/// enough.
+/// query may take tens of milliseconds. Whichever runtime reads a signal first wakes everybody who waits for it, so one that
+/// does nothing else is enough.
 pub(crate) fn listen_to_signals() -> std::io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
     // It takes no signal itself: one that nobody waits for ends the process as before.

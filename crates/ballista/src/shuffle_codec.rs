@@ -46,8 +46,8 @@ impl PhysicalExtensionCodec for ShuffleCodec {
 
 /// Of places of one partition the one that was named last.
 ///
-/// Of a sort shuffle each task of the stage has a file with rows of every partition. Which partitions of its input it read is not
-/// said; where a task has one, as [`cluster_session`](crate::cluster_session) asks, its number stands for it.
+/// Of a sort shuffle each task of the stage has a file with rows of every partition. Which partitions of its input it read
+/// is not said; where a task has one, as [`cluster_session`](crate::cluster_session) asks, its number stands for it.
 fn keep_newest(locations: &mut Vec<PartitionLocation>) {
     let mut known = HashSet::new();
     locations.reverse();

@@ -135,21 +135,17 @@ impl Drop for Job {
         let (url, job_id) = (self.scheduler.url(), self.job_id.clone());
         // The process may end right after this, and its runtime with all that waits in it: so on a thread of its own.
         let cancel = move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() else { return };
             let cancelled = async move {
                 let mut client = SchedulerGrpcClient::connect(url).await.ok()?;
                 client.cancel_job(CancelJobParams { job_id }).await.ok()
             };
-            let ended = runtime.map(|runtime| {
-                let ended = runtime.block_on(async { tokio::time::timeout(CANCELLED_WITHIN, cancelled).await });
-                // A name that is being looked up is not waited for.
-                runtime.shutdown_background();
-                ended
-            });
-            ended.is_ok()
+            drop(runtime.block_on(async { tokio::time::timeout(CANCELLED_WITHIN, cancelled).await }));
+            // A name that is being looked up is not waited for.
+            runtime.shutdown_background();
         };
         if let Ok(thread) = std::thread::Builder::new().spawn(cancel) {
-            let _: std::thread::Result<bool> = thread.join();
+            let _: std::thread::Result<()> = thread.join();
         }
     }
 }

@@ -42,7 +42,7 @@ pub enum RefreshStep {
 }
 
 /// What is refreshed, and how: shared by the nodes of a plan that was made here. A node that was decoded has a `work` of its
-/// own, so each task opens the version anew.
+/// own: its version is that of other tasks, and item factors are prepared anew.
 #[derive(Clone)]
 pub struct RefreshPlan {
     task: Arc<RefreshTask>,

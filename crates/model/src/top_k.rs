@@ -160,7 +160,7 @@ impl TopKUsers {
         let user_factors = user_factors.as_standard_layout();
         let user_factors = user_factors.as_slice().unwrap_or_default();
         let width = item_factors.width();
-        self.hits.resize_with(width.max(1), Hits::default);
+        self.hits.resize_with(width, Hits::default);
         for (number, items) in self.items.chunks_mut(width).enumerate() {
             let (panel, there) = item_factors.panel(number);
             let row = |item: usize| number * width + item;

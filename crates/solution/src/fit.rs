@@ -183,9 +183,8 @@ impl Made {
         let (format, format_version) = ModelCard::current_format();
         let times = self.refreshed.as_ref().map(|refreshed| refreshed.times).or_else(|| interactions.time_range());
         let (first_interaction, last_interaction) = times.unwrap_or((clock.as_of, clock.as_of));
-        let mut warnings = propensity.warnings();
-        warnings.iter().for_each(|warning| watch.observer.warning(warning));
-        warnings.extend(self.refreshed.iter().flat_map(|refreshed| refreshed.marks.clone()));
+        let marks = self.refreshed.as_ref().map(|refreshed| refreshed.marks.clone()).unwrap_or_default();
+        let warnings = told_warnings(&propensity, marks, watch.observer);
         let card = ModelCard {
             format,
             format_version,
@@ -231,6 +230,14 @@ impl Made {
             user_activity,
         })
     }
+}
+
+/// The warnings of a model card: those of its propensity, which a person is told now, and the marks of the version before.
+pub(crate) fn told_warnings(propensity: &Propensity, marks: Vec<String>, observer: &dyn Observer) -> Vec<String> {
+    let mut warnings = propensity.warnings();
+    warnings.iter().for_each(|warning| observer.warning(warning));
+    warnings.extend(marks);
+    warnings
 }
 
 /// The columns of attributes, each once.

@@ -123,8 +123,8 @@ pub(crate) const FORGOTTEN: &str = "FORGOTTEN";
 
 impl ModelCard {
     /// Warnings that stay true until a training.
-    pub(crate) fn marks(&self) -> impl Iterator<Item = &str> {
-        self.warnings.iter().map(String::as_str).filter(|warning| warning.starts_with(FORGOTTEN))
+    pub(crate) fn marks(&self) -> Vec<String> {
+        self.warnings.iter().filter(|warning| warning.starts_with(FORGOTTEN)).cloned().collect()
     }
 
     /// Reads `model.json`: the format first, because a newer major version may have changed anything else.

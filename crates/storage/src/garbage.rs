@@ -95,8 +95,8 @@ impl Versions {
     /// Finds what no version needs, and removes it when `delete` is set.
     ///
     /// Never touched: a file that a commit names, what others put beside the data of a version that stays, and whatever is
-    /// not below the folders of runs. The newest version always stays. Ages are measured by the clock of the store, except that a dry run, which writes nothing, takes that of this
-    /// machine.
+    /// not below the folders of runs. The newest version always stays. Ages are measured by the clock of the store, except
+    /// that a dry run, which writes nothing, takes that of this machine.
     ///
     /// # Errors
     /// [`Error::StoreSetting`] for an age under a day or a retention of nothing; [`Error::Commit`] when the commits cannot

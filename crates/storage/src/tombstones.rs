@@ -162,7 +162,7 @@ impl Versions {
         let asked = left.len();
         let (mut known, mut failed) = (None, None);
         let mut wait = Backoff::default();
-        for tries in 0..TRIES {
+        'tries: for tries in 0..TRIES {
             if tries > 0 {
                 wait.pause().await;
             }
@@ -174,7 +174,6 @@ impl Versions {
             }
             // One salt for all lists of a location: each id is hashed once for each salt.
             let salt = forgotten.lists.first().map_or_else(random_id, |(salt, _)| salt.clone());
-            let mut written = true;
             for (number, chunk) in (last.saturating_add(1)..).zip(chunks(&left)) {
                 let list = List::new(&salt, chunk.iter().map(|id| hex(&mark(&salt, id))), now());
                 let bytes = serde_json::to_vec(&list).map_err(|e| Error::Bug {
@@ -186,19 +185,14 @@ impl Versions {
                     Put::Created => self.folder.sync(vec![name]).await?,
                     Put::Refused(error) | Put::NotDurable(error) => return Err(error),
                     // Taken by another, or perhaps ours: what stands there tells.
-                    Put::Exists => written = false,
+                    Put::Exists => continue 'tries,
                     Put::Unclear(error) => {
                         failed = Some(error);
-                        written = false;
+                        continue 'tries;
                     }
                 }
-                if !written {
-                    break;
-                }
             }
-            if written {
-                return Ok((asked - before) as u64);
-            }
+            return Ok((asked - before) as u64);
         }
         Err(failed.unwrap_or_else(|| Error::Store {
             operation: "PUT",

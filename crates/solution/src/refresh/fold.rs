@@ -58,7 +58,7 @@ pub(super) fn fold_in(
         let (newest, known) = (moment(times.1), moment(card.last_interaction));
         return Err(Error::Older { newest, known, solution: location });
     }
-    let (read, marks) = (interactions.len(), card.marks().map(str::to_owned).collect());
+    let (read, marks) = (interactions.len(), card.marks());
     let expected = match (&user_attributes, attributes) {
         (Some(AttributeWeights { weights, .. }), Some(of)) => {
             Some((interactions.users().clone(), of.prior_means(weights.view())?))

@@ -16,6 +16,7 @@ use super::task_rows::{FileKind, Sums, WrittenFile, files_of};
 use super::task_work::{broken, put_forgotten, put_sums, remove_notes};
 use crate::dataset::{Pinned, ReadLimits};
 use crate::error::{Error, Result};
+use crate::fit::told_warnings;
 use crate::history::commit_body;
 use crate::model_card::ModelCard;
 use crate::moment::moment;
@@ -200,7 +201,7 @@ struct Made<'a> {
 impl Made<'_> {
     /// Writes what tasks do not: the states of items, and the model card.
     async fn write(&self, run: &Run, version: &SolutionVersion) -> Result<ModelCard> {
-        let Self { before, survey, sums, clock, files, .. } = self;
+        let Self { observer, before, survey, sums, clock, files } = self;
         let (items, propensity) = (&version.items, &before.card.propensity);
         let nobody = Interactions::new(
             Vocabulary::default(),
@@ -237,9 +238,7 @@ impl Made<'_> {
             run.put(&Table::Items.part_name(part), table.encode(rows)?, Some(count)).await?;
         }
         let (format, format_version) = ModelCard::current_format();
-        let mut warnings = propensity.warnings();
-        warnings.iter().for_each(|warning| self.observer.warning(warning));
-        warnings.extend(before.card.marks().map(str::to_owned));
+        let warnings = told_warnings(propensity, before.card.marks(), *observer);
         let card = ModelCard {
             format,
             format_version,
