@@ -8,7 +8,7 @@ use crate::propensity::AFFINITY_FLOOR;
 
 /// What the kernel is given.
 pub(super) struct Tile<'a> {
-    /// d × width, from [`ItemPanels`](super::ItemPanels).
+    /// d × width items, from [`ItemPanels`](super::ItemPanels).
     pub(super) panel: &'a [f32],
     pub(super) width: usize,
     /// users × d, row-major.
@@ -34,79 +34,83 @@ impl Tile<'_> {
 impl WithSimd for Tile<'_> {
     type Output = ();
 
-    /// As many users at a time as registers hold sums for, beside what is multiplied: 16 of AVX2, 32 of AVX-512 and NEON.
+    /// As many users at a time as registers hold sums for, beside what is multiplied: 12 vectors of AVX2, 24 of AVX-512
+    /// and NEON.
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         match (size_of::<S::f32s>() / size_of::<f32>(), self.width) {
-            (16, 32) => collect::<S, 2, 12>(simd, self),
-            (8, 16) => collect::<S, 2, 6>(simd, self),
-            (4, 16) => collect::<S, 4, 6>(simd, self),
+            (16, 32) => collect::<S, 32, 2, 12>(simd, self),
+            (8, 16) => collect::<S, 16, 2, 6>(simd, self),
+            (4, 16) => collect::<S, 16, 4, 6>(simd, self),
             // Without vectors.
-            _ => collect::<S, 1, 1>(simd, self),
+            (_, 32) => collect::<S, 32, 32, 1>(simd, self),
+            _ => collect::<S, 16, 16, 1>(simd, self),
         }
     }
 }
 
-/// VECTORS of items at a time with USERS.
+/// All WIDTH items of the panel, in so many VECTORS, with USERS at a time.
 #[inline(always)]
-fn collect<S: Simd, const VECTORS: usize, const USERS: usize>(simd: S, tile: Tile<'_>) {
-    let Tile { panel, width, user_factors, user_log_odds, lines, hits } = tile;
+fn collect<S: Simd, const WIDTH: usize, const VECTORS: usize, const USERS: usize>(simd: S, tile: Tile<'_>) {
+    let Tile { panel, width: _, user_factors, user_log_odds, lines, hits } = tile;
     let lanes = size_of::<S::f32s>() / size_of::<f32>();
-    let d = panel.len() / width;
-    let (users, zeros) = (user_log_odds.len(), vec![0.0; d]);
-    for first_item in (0..lines.len()).step_by(VECTORS * lanes) {
-        let of = |value: fn(&Line) -> f32, none: f32, vector: usize| {
-            let mut values = [none; crate::simd::LANES];
-            let lines = lines.iter().skip(first_item + vector * lanes).take(lanes);
-            values.iter_mut().zip(lines).for_each(|(to, line)| *to = value(line));
-            S::as_simd_f32s(&values).0[0]
-        };
-        let slopes: [S::f32s; VECTORS] = std::array::from_fn(|vector| of(|line| line.slope, 0.0, vector));
-        let least: [S::f32s; VECTORS] = std::array::from_fn(|vector| of(|line| line.least, f32::INFINITY, vector));
-        let floor = simd.splat_f32s(AFFINITY_FLOOR);
-        for first in (0..users).step_by(USERS) {
-            let there = USERS.min(users - first);
-            let rows: [&[f32]; USERS] = std::array::from_fn(|user| {
-                if user < there { &user_factors[(first + user) * d..][..d] } else { zeros.as_slice() }
-            });
-            let mut sums = [[simd.splat_f32s(0.0); VECTORS]; USERS];
-            for (k, items) in panel.chunks_exact(width).enumerate() {
-                let (items, _) = S::as_simd_f32s(&items[first_item..]);
-                let items: [S::f32s; VECTORS] = std::array::from_fn(|vector| items[vector]);
-                for user in 0..USERS {
-                    let factor = simd.splat_f32s(rows[user][k]);
-                    for vector in 0..VECTORS {
-                        sums[user][vector] = simd.mul_add_f32s(factor, items[vector], sums[user][vector]);
-                    }
-                }
-            }
-            let mut fails = [[simd.less_than_f32s(floor, floor); VECTORS]; USERS];
-            let mut all = simd.less_than_f32s(simd.splat_f32s(0.0), floor);
-            for user in 0..there {
-                let log_odds = simd.splat_f32s(user_log_odds[first + user]);
+    let (panel, _) = panel.as_chunks::<WIDTH>();
+    let (users, d) = (user_log_odds.len(), panel.len());
+    let zeros = vec![0.0; d];
+    let of = |value: fn(&Line) -> f32, none: f32| -> [S::f32s; VECTORS] {
+        let mut values = [none; WIDTH];
+        values.iter_mut().zip(lines).for_each(|(to, line)| *to = value(line));
+        let (values, _) = S::as_simd_f32s(&values);
+        std::array::from_fn(|vector| values[vector])
+    };
+    let (slopes, least) = (of(|line| line.slope, 0.0), of(|line| line.least, f32::INFINITY));
+    let floor = simd.splat_f32s(AFFINITY_FLOOR);
+    for first in (0..users).step_by(USERS) {
+        let there = USERS.min(users - first);
+        // All are as long as the panel, which spares the loop its checks.
+        let rows: [&[f32]; USERS] =
+            std::array::from_fn(
+                |user| {
+                    if user < there { &user_factors[(first + user) * d..][..d] } else { &zeros[..d] }
+                },
+            );
+        let mut sums = [[simd.splat_f32s(0.0); VECTORS]; USERS];
+        for k in 0..d {
+            let (items, _) = S::as_simd_f32s(&panel[k]);
+            let items: [S::f32s; VECTORS] = std::array::from_fn(|vector| items[vector]);
+            for user in 0..USERS {
+                let factor = simd.splat_f32s(rows[user][k]);
                 for vector in 0..VECTORS {
-                    let affinity = sums[user][vector];
-                    let floored = simd.select_f32s(simd.less_than_f32s(affinity, floor), floor, affinity);
-                    let height = simd.mul_add_f32s(slopes[vector], floored, log_odds);
-                    fails[user][vector] = simd.less_than_f32s(height, least[vector]);
-                    all = simd.and_m32s(all, fails[user][vector]);
+                    sums[user][vector] = simd.mul_add_f32s(factor, items[vector], sums[user][vector]);
                 }
             }
-            if bits::<S>(all) == lanes_from(lanes) {
-                continue;
-            }
+        }
+        let mut fails = [[simd.less_than_f32s(floor, floor); VECTORS]; USERS];
+        let mut all = simd.less_than_f32s(simd.splat_f32s(0.0), floor);
+        for user in 0..there {
+            let log_odds = simd.splat_f32s(user_log_odds[first + user]);
             for vector in 0..VECTORS {
-                let first_item = first_item + vector * lanes;
-                let real = lanes_from(lines.len().saturating_sub(first_item).min(lanes));
-                for user in 0..there {
-                    let mut passes = !bits::<S>(fails[user][vector]) & real;
-                    let affinities = [sums[user][vector]];
-                    let affinities: &[f32] = pulp::bytemuck::cast_slice(&affinities);
-                    while passes != 0 {
-                        let lane = passes.trailing_zeros() as usize;
-                        passes &= passes - 1;
-                        hits[first_item + lane].add(first + user, affinities[lane]);
-                    }
+                let affinity = sums[user][vector];
+                let floored = simd.select_f32s(simd.less_than_f32s(affinity, floor), floor, affinity);
+                let height = simd.mul_add_f32s(slopes[vector], floored, log_odds);
+                fails[user][vector] = simd.less_than_f32s(height, least[vector]);
+                all = simd.and_m32s(all, fails[user][vector]);
+            }
+        }
+        if bits::<S>(all) == lanes_from(lanes) {
+            continue;
+        }
+        for vector in 0..VECTORS {
+            let first_item = vector * lanes;
+            let real = lanes_from(lines.len().saturating_sub(first_item).min(lanes));
+            for user in 0..there {
+                let mut passes = !bits::<S>(fails[user][vector]) & real;
+                let affinities = [sums[user][vector]];
+                let affinities: &[f32] = pulp::bytemuck::cast_slice(&affinities);
+                while passes != 0 {
+                    let lane = passes.trailing_zeros() as usize;
+                    passes &= passes - 1;
+                    hits[first_item + lane].add(first + user, affinities[lane]);
                 }
             }
         }
