@@ -17,13 +17,14 @@ mod cpu_seconds;
 
 use std::cell::RefCell;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{BenchmarkGroup, Criterion, SamplingMode, Throughput, measurement::WallTime};
 use item_affinity_model::ndarray::{Array2, s};
 use item_affinity_model::{
-    Csr, FoldIn, Interactions, ItemAffinity, ItemPanels, NewPairSlopes, Scored, TileLogOdds, TopKUsers, Vocabulary,
-    fit, refit, score_tile, train,
+    Csr, FoldIn, Interactions, ItemAffinity, ItemPanels, NewPairSlopes, Scored, SharedThresholds, TileLogOdds,
+    TopKUsers, Vocabulary, fit, refit, score_tile, train,
 };
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
@@ -41,6 +42,8 @@ const DAYS: i64 = 180;
 const RANKED_USERS: usize = 1_000_000;
 const ASKED_ITEMS: usize = 500;
 const TILE: usize = 1024;
+/// Users whose pairs with history are taken at once, as in the plan.
+const BATCH: usize = 8 * TILE;
 const SEEN: usize = 6_000;
 
 fn main() {
@@ -261,39 +264,49 @@ impl Request {
     /// Ranks on all cores, each with its share of the users, as the plan does.
     fn run(&self, rank: Rank, k: usize) -> Vec<Vec<Vec<Scored>>> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
+        let shared = Arc::new(SharedThresholds::new(ASKED_ITEMS, cores));
         std::thread::scope(|scope| {
             let share = |core: usize| core * RANKED_USERS / cores..(core + 1) * RANKED_USERS / cores;
-            let threads: Vec<_> =
-                (0..cores).map(|core| scope.spawn(move || self.run_share(rank, k, share(core)))).collect();
+            let threads: Vec<_> = (0..cores)
+                .map(|core| {
+                    let best = TopKUsers::of_part(k, Arc::clone(&shared), core);
+                    scope.spawn(move || self.run_share(rank, best, share(core)))
+                })
+                .collect();
             threads.into_iter().map(|thread| thread.join().expect("a ranking")).collect()
         })
     }
 
-    fn run_share(&self, rank: Rank, k: usize, users: std::ops::Range<usize>) -> Vec<Vec<Scored>> {
+    fn run_share(&self, rank: Rank, mut best: TopKUsers, users: std::ops::Range<usize>) -> Vec<Vec<Scored>> {
         let slopes = NewPairSlopes { affinity: 0.3, log_affinity: 0.4 };
-        let mut best = TopKUsers::new(ASKED_ITEMS, k);
         let (mut tile, panels) = (vec![0.0; ASKED_ITEMS * TILE], ItemPanels::new(self.items.view()));
         let index: Vec<u32> = users.clone().map(|user| user as u32).collect();
-        for from in users.clone().step_by(TILE) {
-            let to = users.end.min(from + TILE);
-            let of_users = self.users.slice(s![from..to, ..]);
-            let scores = &mut tile[..ASKED_ITEMS * (to - from)];
-            let mut product = || score_tile(self.items.view(), of_users, scores).expect("shapes agree");
-            let index = &index[from - users.start..to - users.start];
-            match rank {
-                Rank::Product => {
-                    product();
-                    std::hint::black_box(&scores);
-                }
-                Rank::Affinities => {
-                    product();
-                    best.push(scores, index).expect("scores");
-                }
-                Rank::Probabilities => {
-                    let log_odds =
-                        TileLogOdds { slopes, users: &self.user_log_odds[from..to], items: &self.item_log_odds };
-                    best.push_repeat_pairs(index, &self.history).expect("pairs");
-                    best.push_new_pairs(&panels, of_users, index, log_odds, &self.history).expect("pairs");
+        for first in users.clone().step_by(BATCH) {
+            let batch = first..users.end.min(first + BATCH);
+            if matches!(rank, Rank::Probabilities) {
+                let index = &index[first - users.start..batch.end - users.start];
+                best.push_repeat_pairs(index, &self.history).expect("pairs");
+            }
+            for from in batch.clone().step_by(TILE) {
+                let to = batch.end.min(from + TILE);
+                let of_users = self.users.slice(s![from..to, ..]);
+                let scores = &mut tile[..ASKED_ITEMS * (to - from)];
+                let mut product = || score_tile(self.items.view(), of_users, scores).expect("shapes agree");
+                let index = &index[from - users.start..to - users.start];
+                match rank {
+                    Rank::Product => {
+                        product();
+                        std::hint::black_box(&scores);
+                    }
+                    Rank::Affinities => {
+                        product();
+                        best.push(scores, index).expect("scores");
+                    }
+                    Rank::Probabilities => {
+                        let log_odds =
+                            TileLogOdds { slopes, users: &self.user_log_odds[from..to], items: &self.item_log_odds };
+                        best.push_new_pairs(&panels, of_users, index, log_odds, &self.history).expect("pairs");
+                    }
                 }
             }
         }

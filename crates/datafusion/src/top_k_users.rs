@@ -8,7 +8,7 @@ use datafusion::arrow::datatypes::{Float32Type, UInt32Type};
 use datafusion::common::internal_err;
 use datafusion::error::Result;
 use item_affinity_model::ndarray::{ArrayView2, Axis, s};
-use item_affinity_model::{ItemPanels, Scored, TileLogOdds, TopKUsers};
+use item_affinity_model::{ItemPanels, Scored, SharedThresholds, TileLogOdds, TopKUsers};
 use item_affinity_solution::factor_values;
 
 use crate::asked_items::Ranking;
@@ -34,11 +34,22 @@ pub(crate) struct PartitionTopK {
     ids: UserIds,
 }
 
+/// What the partitions of one execution tell each other, by block of items.
+pub(crate) fn shared_thresholds(items: usize, partitions: usize) -> Arc<[Arc<SharedThresholds>]> {
+    let blocks = (0..items).step_by(ITEM_BLOCK).map(|first| ITEM_BLOCK.min(items - first));
+    blocks.map(|items| Arc::new(SharedThresholds::new(items, partitions))).collect()
+}
+
 impl PartitionTopK {
-    pub(crate) fn new(query: Arc<SegmentQuery>, ranking: Arc<Ranking>) -> Self {
-        let blocks = ranking.factors.axis_chunks_iter(Axis(0), ITEM_BLOCK);
-        let block = |factors: ArrayView2<'_, f32>| {
-            (ItemPanels::new(factors), TopKUsers::new(factors.nrows(), query.num_results))
+    pub(crate) fn new(
+        query: Arc<SegmentQuery>,
+        ranking: Arc<Ranking>,
+        shared: &[Arc<SharedThresholds>],
+        partition: usize,
+    ) -> Self {
+        let blocks = ranking.factors.axis_chunks_iter(Axis(0), ITEM_BLOCK).zip(shared);
+        let block = |(factors, shared): (ArrayView2<'_, f32>, &Arc<SharedThresholds>)| {
+            (ItemPanels::new(factors), TopKUsers::of_part(query.num_results, Arc::clone(shared), partition))
         };
         let blocks = blocks.map(block).collect();
         Self { query, ranking, blocks, ids: UserIds::new() }
@@ -64,6 +75,12 @@ impl PartitionTopK {
         };
         let log_odds = batch.column(LOG_ODDS).as_primitive::<Float32Type>().values();
         let (new_pairs, repeat_pairs) = (self.query.seen != Seen::Only, self.query.seen != Seen::Exclude);
+        if repeat_pairs {
+            // For the whole batch at once: a tile has only a few of them for each item.
+            for ((_, top), history) in self.blocks.iter_mut().zip(&self.ranking.history) {
+                top.push_repeat_pairs(user_index.values(), history).map_err(from_model)?;
+            }
+        }
         for from in (0..users).step_by(TILE_USERS) {
             if stop.load(Ordering::Relaxed) {
                 return Ok(from);
@@ -73,9 +90,6 @@ impl PartitionTopK {
             for (block, (item_factors, top)) in self.blocks.iter_mut().enumerate() {
                 let first = block * ITEM_BLOCK;
                 let (tile_users, history) = (&user_index.values()[from..to], &self.ranking.history[block]);
-                if repeat_pairs {
-                    top.push_repeat_pairs(tile_users, history).map_err(from_model)?;
-                }
                 if new_pairs {
                     let tile = TileLogOdds {
                         slopes: self.ranking.slopes,

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use datafusion::common::Statistics;
 use datafusion::common::stats::Precision;
@@ -21,6 +21,7 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PhysicalExpr, PlanProperties, SendableRecordBatchStream,
 };
 use futures::StreamExt;
+use item_affinity_model::SharedThresholds;
 
 use crate::asked_items::{self, AskedItems};
 use crate::batch_rows::batch_rows;
@@ -28,7 +29,7 @@ use crate::memory_limit::resize;
 use crate::only_child::only_child;
 use crate::options::Seen;
 use crate::segment_schema::candidate_schema;
-use crate::top_k_users::{ITEM_BLOCK, PartitionTopK};
+use crate::top_k_users::{ITEM_BLOCK, PartitionTopK, shared_thresholds};
 use crate::user_states;
 
 /// What is asked, resolved once against one solution version; it travels inside the nodes.
@@ -58,11 +59,12 @@ impl SegmentQuery {
     }
 }
 
-/// Gives each user state a probability for the asked items and keeps, per partition, the best `num_results` users of
-/// each item.
+/// Gives each user state a probability for the asked items and keeps, per partition, those of the best `num_results` users
+/// of each item.
 ///
 /// One child, whose partitioning it keeps. Rows leave by item, best first; the total order is score down, then user id
-/// up, so neither tiles nor partitions show in the result.
+/// up, so neither tiles nor partitions show in the result. Partitions that run together tell each other how good their users
+/// are, and leave out who is beaten elsewhere: together they give every one of the best, and few more.
 #[derive(Debug)]
 pub struct TopKUsersPerItemExec {
     query: Arc<SegmentQuery>,
@@ -71,6 +73,15 @@ pub struct TopKUsersPerItemExec {
     metrics: ExecutionPlanMetricsSet,
     /// What it reads where the plan has travelled: the input with verified user states, one for all partitions.
     verified: Mutex<Option<Arc<dyn ExecutionPlan>>>,
+    execution: Mutex<Option<Execution>>,
+}
+
+/// The partitions of this node that run together.
+#[derive(Debug)]
+struct Execution {
+    context: Weak<TaskContext>,
+    begun: Vec<bool>,
+    shared: Arc<[Arc<SharedThresholds>]>,
 }
 
 impl TopKUsersPerItemExec {
@@ -90,6 +101,7 @@ impl TopKUsersPerItemExec {
             properties: Arc::new(properties),
             metrics: ExecutionPlanMetricsSet::new(),
             verified: Mutex::new(None),
+            execution: Mutex::new(None),
         }
     }
 
@@ -97,6 +109,26 @@ impl TopKUsersPerItemExec {
     #[must_use]
     pub fn query(&self) -> &Arc<SegmentQuery> {
         &self.query
+    }
+
+    /// What the partitions of one execution share. An execution is a task context with which no partition has begun yet:
+    /// another one may read other users.
+    fn shared(&self, partition: usize, context: &Arc<TaskContext>) -> Arc<[Arc<SharedThresholds>]> {
+        let mut execution = self.execution.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = execution.take().filter(|execution| {
+            std::ptr::eq(execution.context.as_ptr(), Arc::as_ptr(context)) && !execution.begun[partition]
+        });
+        let current = current.unwrap_or_else(|| {
+            let partitions = self.properties.output_partitioning().partition_count();
+            Execution {
+                context: Arc::downgrade(context),
+                begun: vec![false; partitions],
+                shared: shared_thresholds(self.query.items.ids().len(), partitions),
+            }
+        });
+        let current = execution.insert(current);
+        current.begun[partition] = true;
+        Arc::clone(&current.shared)
     }
 
     /// The input, whose user states are verified before they are decoded, wherever the plan was made.
@@ -178,6 +210,7 @@ impl ExecutionPlan for TopKUsersPerItemExec {
     fn execute(&self, partition: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let input = self.verified_input(&context)?.execute(partition, Arc::clone(&context))?;
         let metrics = Metrics::new(&self.metrics, partition);
+        let shared_thresholds = self.shared(partition, &context);
         let query = Arc::clone(&self.query);
         let mut builder = RecordBatchReceiverStream::builder(self.schema(), 2);
         let output = builder.tx();
@@ -190,7 +223,7 @@ impl ExecutionPlan for TopKUsersPerItemExec {
             }
             let ranking = query.items.ranking(ITEM_BLOCK).await?;
             let shared = if partition == 0 { asked_items::allocated_bytes(&ranking.history) } else { 0 };
-            let mut top = PartitionTopK::new(Arc::clone(&query), ranking);
+            let mut top = PartitionTopK::new(Arc::clone(&query), ranking, &shared_thresholds, partition);
             resize(&reservation, shared + top.allocated_bytes())?;
             let mut input = input;
             let cancel = CancelOnDrop::default();

@@ -86,6 +86,6 @@ pub use propensity::{AFFINITY_FLOOR, LearntFrom, LogOdds, NewPairSlopes, Propens
 pub use recipe::{HIDDEN_DIMENSION_RANGE, ItemAffinity, Setting};
 pub use side_choice::{SideChoice, SideDecision, choose_side_information};
 pub use terms::{Everyone, Sum};
-pub use top_k::{ItemPanels, Rank, Scored, TileLogOdds, TopKUsers, dot, score_tile};
+pub use top_k::{ItemPanels, Rank, Scored, SharedThresholds, TileLogOdds, TopKUsers, dot, score_tile};
 pub use train::{TrainedModel, UsersNow, fold_in_users, train};
 pub use vocabulary::{Vocabulary, VocabularyBuilder};

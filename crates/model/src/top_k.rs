@@ -4,9 +4,11 @@ mod candidates;
 mod filter;
 mod panels;
 mod rank;
+mod shared;
 mod tile;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use ndarray::{ArrayView1, ArrayView2};
 
@@ -19,12 +21,14 @@ use candidates::Candidates;
 use filter::{Hits, Line};
 pub use panels::ItemPanels;
 pub use rank::Rank;
+use shared::Share;
+pub use shared::SharedThresholds;
 use tile::Tile;
 
 /// What the line is lowered by, in log-odds: more than rounding in f32 can raise it.
 const LINE_SLACK: f32 = 1e-3;
-/// The tangent touches the logarithm at this affinity or above.
-const LEAST_TANGENT: f32 = 0.01;
+/// The tangent touches the logarithm at an affinity between these.
+const TANGENT: (f32, f32) = (0.01, 1e4);
 
 /// A user with a score.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -48,9 +52,9 @@ pub struct Scored {
 /// assert_eq!(users, [1, 4]);
 /// # Ok::<(), item_affinity_model::Error>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct TopKUsers {
-    k: usize,
+    share: Share,
     items: Vec<ItemTop>,
     /// Of the items of a panel.
     hits: Vec<Hits>,
@@ -58,7 +62,7 @@ pub struct TopKUsers {
 }
 
 /// The ranking of one item.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct ItemTop {
     candidates: Candidates,
     /// An affinity near those of the candidates at the threshold: a slow mean of those that got there.
@@ -102,7 +106,17 @@ impl TopKUsers {
     /// Nobody yet, for this many items.
     #[must_use]
     pub fn new(items: usize, k: usize) -> Self {
-        Self { k, items: vec![ItemTop::default(); items], hits: vec![Hits::default()], lines: Vec::new() }
+        Self::of_part(k, Arc::new(SharedThresholds::new(items, 1)), 0)
+    }
+
+    /// Nobody yet, of a part of the users. The best of a part are those who may be among the best `k` of all parts.
+    ///
+    /// # Panics
+    /// if there is no such part. One that comes twice breaks the ranking of the others.
+    #[must_use]
+    pub fn of_part(k: usize, shared: Arc<SharedThresholds>, part: usize) -> Self {
+        let items = (0..shared.items()).map(|_| ItemTop::default()).collect();
+        Self { share: Share::new(k, shared, part), items, hits: vec![Hits::default()], lines: Vec::new() }
     }
 
     /// Takes the scores of some users for all items. A user must not come twice.
@@ -116,11 +130,11 @@ impl TopKUsers {
     /// One comparison per score, and about `k·log(users / k)` candidates per item when users come in no order of score.
     pub fn push(&mut self, scores: &[f32], user_index: &[u32]) -> Result<()> {
         same_length("scores", self.items.len() * user_index.len(), scores.len())?;
-        if self.k == 0 || user_index.is_empty() {
+        if self.share.k == 0 || user_index.is_empty() {
             return Ok(());
         }
         for (row, (item, scores)) in self.items.iter_mut().zip(scores.chunks_exact(user_index.len())).enumerate() {
-            if !item.push(self.k, &mut self.hits[0], scores, user_index) {
+            if !item.push(&self.share, row, &mut self.hits[0], scores, user_index) {
                 return Err(Error::NotFinite { what: "a score", row, iteration: None });
             }
         }
@@ -154,19 +168,22 @@ impl TopKUsers {
         same_length("the log-odds of users", user_index.len(), log_odds.users.len())?;
         same_length("the log-odds of items", self.items.len(), log_odds.items.len())?;
         same_length("history", self.items.len(), history.rows())?;
-        if self.k == 0 || user_index.is_empty() {
+        if self.share.k == 0 || user_index.is_empty() {
             return Ok(());
         }
         let user_factors = user_factors.as_standard_layout();
         let user_factors = user_factors.as_slice().unwrap_or_default();
-        let width = item_factors.width();
+        let (width, share) = (item_factors.width(), &self.share);
         self.hits.resize_with(width, Hits::default);
         for (number, items) in self.items.chunks_mut(width).enumerate() {
             let (panel, there) = item_factors.panel(number);
             let row = |item: usize| number * width + item;
             self.lines.clear();
             let lines = items.iter_mut().enumerate();
-            self.lines.extend(lines.map(|(item, top)| top.line(log_odds.slopes, log_odds.items[row(item)])));
+            self.lines.extend(lines.map(|(item, top)| {
+                top.candidates.look_around(share, row(item));
+                top.line(log_odds.slopes, log_odds.items[row(item)])
+            }));
             let hits = &mut self.hits[..there];
             hits.iter_mut().for_each(Hits::clear);
             let lines = &self.lines[..there];
@@ -180,7 +197,7 @@ impl TopKUsers {
                     let what = "an affinity, or the log-odds of a pair,";
                     return Err(Error::NotFinite { what, row, iteration: None });
                 }
-                top.take(self.k, hits, user_index, history.row(row).0);
+                top.take(share, row, hits, user_index, history.row(row).0);
             }
         }
         Ok(())
@@ -196,7 +213,7 @@ impl TopKUsers {
     /// one comparison per pair with history of these users, and one exponential for those that may be among the best
     pub fn push_repeat_pairs(&mut self, user_index: &[u32], history: &Csr) -> Result<()> {
         same_length("history", self.items.len(), history.rows())?;
-        if self.k == 0 {
+        if self.share.k == 0 {
             return Ok(());
         }
         let (Some(first), Some(last)) = (user_index.first(), user_index.last()) else { return Ok(()) };
@@ -212,7 +229,7 @@ impl TopKUsers {
                     continue;
                 }
                 if gapless || user_index.binary_search(user).is_ok() {
-                    item.candidates.offer(self.k, probability(f64::from(*log_odds)), *user);
+                    item.candidates.offer(&self.share, row, probability(f64::from(*log_odds)), *user);
                 }
             }
         }
@@ -234,13 +251,16 @@ impl TopKUsers {
     /// The best users of each item, best first, at most `k`.
     #[must_use]
     pub fn finish(self) -> Vec<Vec<Scored>> {
-        self.items.into_iter().map(|item| item.candidates.finish(self.k)).collect()
+        let Self { share, items, .. } = self;
+        let mut scratch = Vec::new();
+        items.into_iter().enumerate().map(|(item, top)| top.candidates.finish(&share, item, &mut scratch)).collect()
     }
 }
 
 impl ItemTop {
     /// False if a score is not finite.
-    fn push(&mut self, k: usize, hits: &mut Hits, scores: &[f32], user_index: &[u32]) -> bool {
+    fn push(&mut self, share: &Share, item: usize, hits: &mut Hits, scores: &[f32], user_index: &[u32]) -> bool {
+        self.candidates.look_around(share, item);
         let least = self.candidates.threshold().map_or(f32::NEG_INFINITY, |threshold| threshold.scored().score);
         hits.reaching(scores, least);
         for at in &hits.at {
@@ -249,23 +269,24 @@ impl ItemTop {
             if !score.is_finite() {
                 return false;
             }
-            self.candidates.offer(k, score, user_index[*at as usize]);
+            self.candidates.offer(share, item, score, user_index[*at as usize]);
         }
         true
     }
 
     /// Takes the pairs above the line, but those with history.
-    fn take(&mut self, k: usize, hits: &Hits, user_index: &[u32], seen: &[u32]) {
-        let mut seen = seen[self.seen_among(seen, user_index)].iter().peekable();
-        for ((at, affinity), score) in hits.at.iter().zip(&hits.affinities).zip(&hits.scores) {
-            let user = user_index[*at as usize];
-            while seen.next_if(|seen| **seen < user).is_some() {}
-            if seen.peek() == Some(&&user) {
-                continue;
-            }
-            if self.candidates.offer(k, *score, user) {
-                self.near += 0.1 * (affinity.max(LEAST_TANGENT) - self.near);
-            }
+    #[allow(clippy::cast_precision_loss)] // few, by far
+    fn take(&mut self, share: &Share, item: usize, hits: &mut Hits, user_index: &[u32], seen: &[u32]) {
+        hits.name(user_index);
+        for user in &seen[self.seen_among(seen, user_index)] {
+            hits.forget(*user);
+        }
+        let taken = self.candidates.offer_all(share, item, &hits.scores, &hits.users);
+        if taken > 0 {
+            // As many as were taken say where the threshold is; those below it hardly differ.
+            let sum: f32 = hits.affinities.iter().map(|affinity| affinity.clamp(TANGENT.0, TANGENT.1)).sum();
+            let weight = (0.1 * taken as f32).min(0.5);
+            self.near += weight * (sum / hits.affinities.len() as f32 - self.near);
         }
     }
 
@@ -348,7 +369,7 @@ pub fn dot(a: ArrayView1<'_, f32>, b: ArrayView1<'_, f32>) -> f32 {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::cast_precision_loss, clippy::cast_possible_truncation)]
 mod tests {
     use super::*;
     use ndarray::Array2;
@@ -366,6 +387,30 @@ mod tests {
         let scores = [1.0; 6];
         assert_eq!(best(2, &[(&scores, &[9, 8, 7, 6, 5, 4]), (&[1.0], &[3])]), [(1.0, 3), (1.0, 4)]);
         assert_eq!(best(2, &[(&scores, &[1, 2, 3, 4, 5, 6]), (&[1.0], &[0])]), [(1.0, 0), (1.0, 1)]);
+    }
+
+    #[test]
+    fn parts_with_users_spread_evenly_keep_their_share_and_not_k() {
+        let (parts, k, tile) = (4, 1_000, 500);
+        let shared = Arc::new(SharedThresholds::new(1, parts));
+        let mut tops: Vec<_> = (0..parts).map(|part| TopKUsers::of_part(k, Arc::clone(&shared), part)).collect();
+        for first in (0..40_000u32).step_by(tile) {
+            let users: Vec<u32> = (first..first + tile as u32).collect();
+            let scores: Vec<f32> = users.iter().map(|user| (user * 7919 % 40_009) as f32).collect();
+            tops[first as usize / tile % parts].push(&scores, &users).unwrap();
+        }
+        let kept: Vec<usize> = tops.into_iter().map(|top| top.finish()[0].len()).collect();
+        assert!(kept.iter().all(|kept| (100..600).contains(kept)) && kept.iter().sum::<usize>() >= k, "{kept:?}");
+    }
+
+    #[test]
+    fn a_part_that_has_nobody_lets_the_others_keep_k() {
+        let shared = Arc::new(SharedThresholds::new(1, 2));
+        let mut top = TopKUsers::of_part(10, Arc::clone(&shared), 1);
+        let users: Vec<u32> = (0..1_000).collect();
+        top.push(&users.iter().map(|user| *user as f32).collect::<Vec<_>>(), &users).unwrap();
+        let found: Vec<u32> = top.finish()[0].iter().map(|scored| scored.user_index).collect();
+        assert_eq!(found, (990..1_000).rev().collect::<Vec<_>>());
     }
 
     #[test]

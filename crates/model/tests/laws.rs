@@ -2,11 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::cast_possible_truncation, clippy::cast_precision_loss)]
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use item_affinity_model::ndarray::Array2;
 use item_affinity_model::{
-    Csr, Decay, Factors, Interactions, ItemAffinity, ItemPanels, NewPairSlopes, Scored, TileLogOdds, TopKUsers,
-    Vocabulary, fit, probability, score_tile,
+    Csr, Decay, Factors, Interactions, ItemAffinity, ItemPanels, NewPairSlopes, Rank, Scored, SharedThresholds,
+    TileLogOdds, TopKUsers, Vocabulary, fit, probability, score_tile,
 };
 use proptest::prelude::*;
 
@@ -43,6 +44,29 @@ fn fitted(recipe: &ItemAffinity, by_user: &Csr) -> Factors {
 
 fn on_threads<T: Send>(threads: usize, work: impl FnOnce() -> T + Send) -> T {
     rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(work)
+}
+
+/// A ranking for each part of the users, which share what they know.
+fn parts_of(items: usize, k: usize, parts: usize) -> Vec<TopKUsers> {
+    let shared = Arc::new(SharedThresholds::new(items, parts));
+    (0..parts).map(|part| TopKUsers::of_part(k, Arc::clone(&shared), part)).collect()
+}
+
+/// The segments of all parts together.
+fn joined(tops: Vec<TopKUsers>, k: usize) -> Vec<Vec<Scored>> {
+    let mut of_parts: Vec<_> = tops.into_iter().map(|top| top.finish().into_iter()).collect();
+    let mut segments = Vec::new();
+    loop {
+        let of_item: Vec<Vec<Scored>> = of_parts.iter_mut().filter_map(Iterator::next).collect();
+        if of_item.is_empty() {
+            return segments;
+        }
+        assert!(of_item.iter().all(|part| part.len() <= k));
+        let mut segment = of_item.concat();
+        segment.sort_by_key(|scored| Rank::new(scored.score, scored.user_index));
+        segment.truncate(k);
+        segments.push(segment);
+    }
 }
 
 /// Bits, so that a zero and a minus zero differ.
@@ -147,14 +171,17 @@ proptest! {
         k in 0usize..220,
         tile in 1usize..250,
         order in Just((0..200u32).collect::<Vec<_>>()).prop_shuffle(),
+        // Parts of the users in any turns; one may have nobody.
+        parts in 1usize..5,
+        turns in prop::collection::vec(0usize..4, 200),
     ) {
-        let mut top = TopKUsers::new(3, k);
-        for users in order.chunks(tile) {
+        let mut tops = parts_of(3, k, parts);
+        for (users, turn) in order.chunks(tile).zip(&turns) {
             let tile: Vec<f32> =
                 (0..3).flat_map(|item| users.iter().map(move |u| (item, u))).map(|(i, u)| scores[i * 200 + *u as usize]).collect();
-            top.push(&tile, users).unwrap();
+            tops[turn % parts].push(&tile, users).unwrap();
         }
-        for (item, best) in top.finish().into_iter().enumerate() {
+        for (item, best) in joined(tops, k).into_iter().enumerate() {
             let mut all: Vec<Scored> =
                 (0..200u32).map(|u| Scored { score: scores[item * 200 + u as usize], user_index: u }).collect();
             all.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.user_index.cmp(&b.user_index)));
@@ -179,6 +206,7 @@ proptest! {
         k in 1usize..450,
         tile in 1usize..250,
         repeats_first in any::<bool>(),
+        parts in 1usize..4,
     ) {
         let slopes = NewPairSlopes { affinity: slopes.0, log_affinity: slopes.1 };
         let affinity = |item: usize, user: usize| affinities[item * 200 + user] + if noisy { noise[item * 200 + user] } else { 0.0 };
@@ -195,8 +223,9 @@ proptest! {
         }
         let repeat = Csr::new(indptr, indices, values, 900).unwrap();
         let panels = ItemPanels::new(Array2::eye(3).view());
-        let mut top = TopKUsers::new(3, k);
-        for start in (0..200).step_by(tile) {
+        let mut tops = parts_of(3, k, parts);
+        for (turn, start) in (0..200).step_by(tile).enumerate() {
+            let top = &mut tops[turn % parts];
             let range = start..(start + tile).min(200);
             // Three hidden variables, of which each item has one: the affinities are any numbers.
             let of_tile = Array2::from_shape_fn((range.len(), 3), |(user, item)| affinity(item, range.start + user));
@@ -209,7 +238,7 @@ proptest! {
                 top.push_repeat_pairs(&numbers[range.clone()], &repeat).unwrap();
             }
         }
-        for (item, best) in top.finish().into_iter().enumerate() {
+        for (item, best) in joined(tops, k).into_iter().enumerate() {
             let mut all: Vec<Scored> = (0..200)
                 .map(|user| {
                     let new = || {

@@ -25,7 +25,10 @@ pub(super) struct Hits {
     pub(super) affinities: Vec<f32>,
     /// Their probabilities.
     pub(super) scores: Vec<f32>,
-    users: Vec<f32>,
+    /// What their users add to log-odds.
+    of_users: Vec<f32>,
+    /// Who they are.
+    pub(super) users: Vec<u32>,
 }
 
 impl Hits {
@@ -52,12 +55,30 @@ impl Hits {
     /// # Shapes
     /// users: of the tile
     pub(super) fn score(&mut self, slopes: NewPairSlopes, users: &[f32], item: f32) -> bool {
-        self.users.clear();
-        self.users.extend(self.at.iter().map(|at| users[*at as usize]));
+        self.of_users.clear();
+        self.of_users.extend(self.at.iter().map(|at| users[*at as usize]));
         self.scores.clear();
         self.scores.resize(self.at.len(), 0.0);
-        let Self { affinities, users, scores, .. } = self;
-        Arch::new().dispatch(Score { slopes, item, affinities, users, scores })
+        let Self { affinities, of_users, scores, .. } = self;
+        Arch::new().dispatch(Score { slopes, item, affinities, users: of_users, scores })
+    }
+
+    /// Notes who the users of the scored pairs are.
+    ///
+    /// # Shapes
+    /// user_index: of the tile, ascending
+    pub(super) fn name(&mut self, user_index: &[u32]) {
+        self.users.clear();
+        self.users.extend(self.at.iter().map(|at| user_index[*at as usize]));
+    }
+
+    /// Leaves a user out, if there is one.
+    pub(super) fn forget(&mut self, user: u32) {
+        if let Ok(at) = self.users.binary_search(&user) {
+            self.users.remove(at);
+            self.scores.remove(at);
+            self.affinities.remove(at);
+        }
     }
 }
 
