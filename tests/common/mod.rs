@@ -1,5 +1,7 @@
 //! What several test files need: the real binary, the built-in data, one trained solution, an S3 server.
 
+#[cfg(target_os = "linux")]
+pub(crate) mod memory_group;
 mod mini_s3;
 mod s3;
 mod small_data;
