@@ -44,6 +44,7 @@ impl Placeholders<'_> {
             && !name.is_empty()
             && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
         if !is_name {
+            let name = name.escape_debug();
             return Err(format!("${{{name}}} is no placeholder; write ${{NAME}}, ${{date}} or ${{date-1d:%Y/%m/%d}}"));
         }
         let unset =
@@ -53,7 +54,8 @@ impl Placeholders<'_> {
 
     /// `date`, `date-1d`, `date:%Y%m%d`, `date+7d:%d.%m.`.
     fn day(&self, name: &str) -> Result<String, String> {
-        let refused = || format!("${{{name}}} is no date; write ${{date}}, ${{date-1d}} or ${{date-1d:%Y/%m/%d}}");
+        let shown = name.escape_debug();
+        let refused = || format!("${{{shown}}} is no date; write ${{date}}, ${{date-1d}} or ${{date-1d:%Y/%m/%d}}");
         let (shift, format) = name.split_once(':').unwrap_or((name, "%Y-%m-%d"));
         let shift = shift.strip_prefix("date").unwrap_or_default();
         let days = |text: &str| text.strip_suffix('d').and_then(|days| days.parse().ok()).map(Days::new);

@@ -285,7 +285,7 @@ fn csv_rows(text: &str) -> std::result::Result<ItemList, String> {
             0
         }
         None => {
-            let found = first.iter().collect::<Vec<_>>().join(", ");
+            let found = shown(first.iter());
             return Err(format!("no column item_id, found [{found}]; name one column item_id"));
         }
     };
@@ -298,6 +298,11 @@ fn csv_rows(text: &str) -> std::result::Result<ItemList, String> {
         return Err("the list of items is empty".to_owned());
     }
     Ok(ItemList { entries })
+}
+
+/// Names of columns as one harmless line.
+fn shown<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.map(|name| name.escape_debug().take(80).collect::<String>()).collect::<Vec<_>>().join(", ")
 }
 
 fn csv_entry(line: u64, field: Option<&str>) -> ItemEntry {
@@ -327,7 +332,7 @@ async fn read_parquet_file(stores: &Stores, file: &InputFile, entries: &mut Vec<
         Some(column) => column,
         None if fields.len() == 1 => 0,
         None => {
-            let found = fields.iter().map(|f| f.name().as_str()).collect::<Vec<_>>().join(", ");
+            let found = shown(fields.iter().map(|field| field.name().as_str()));
             return Err(plan(&file.location, &format!("no column item_id, found [{found}]; rename one to item_id")));
         }
     };
