@@ -10,8 +10,8 @@ use datafusion::parquet::arrow::ArrowWriter;
 
 #[cfg(target_os = "linux")]
 use crate::common::memory_group::MemoryGroup;
-use crate::common::{Ended, data, files_below, item_affinity, run, solution, succeed};
-use crate::system_calls::{behind, can_mount};
+use crate::common::{Ended, behind, data, files_below, item_affinity, run, solution, succeed};
+use crate::system_calls::can_mount;
 
 const USERS: i64 = 40_000;
 const ITEMS: i64 = 60;

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use item_affinity_storage::{Artifact, Location, Stores, Versions};
 
-use crate::common::{Ended, files_below, fingerprint, item_affinity, run, small_interactions, solution};
+use crate::common::{Ended, behind, files_below, fingerprint, item_affinity, run, small_interactions, solution};
 
 /// Whether this machine lets a test trace its children.
 pub(crate) fn can_trace(test: &str) -> bool {
@@ -30,19 +30,6 @@ pub(crate) fn can_mount(test: &str) -> bool {
         println!("skipped 1 test ({test}): no right to mount");
     }
     can
-}
-
-/// A command of ours behind the words of another one, such as strace.
-pub(crate) fn behind(words: &[&str], ours: &Command) -> Command {
-    let mut command = Command::new(words[0]);
-    command.args(&words[1..]).arg(ours.get_program()).args(ours.get_args());
-    for (name, value) in ours.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    command
 }
 
 fn segment(output: &Path, num_results: u32) -> Command {
@@ -150,7 +137,7 @@ fn p4_a_disk_that_does_not_confirm_is_never_claimed_as_committed() {
         assert_eq!(newest(&output).unwrap().0, 1);
     }
     println!("EIO at {points} calls of fsync: {points} clean failures, {unknown} of them with 7, 0 commits claimed");
-    assert!(points >= 2);
+    assert!(points >= 4);
 }
 
 #[test]

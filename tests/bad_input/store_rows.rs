@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::catalogue::{Case, Row, row};
+use crate::common::behind;
 use crate::common::{Asked, Fault, MiniS3, data, files_below, item_affinity, run, solution};
-use crate::system_calls::{behind, can_trace};
+use crate::system_calls::can_trace;
 
 pub(super) const ROWS: &[Row] = &[
     row(89, "503 SlowDown, one 500, 429", |case| {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::system_calls::behind;
+use crate::common::behind;
 
 /// Gone with its last process, when it is dropped.
 pub(crate) struct MemoryGroup(PathBuf);

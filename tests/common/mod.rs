@@ -28,6 +28,19 @@ pub(crate) fn item_affinity() -> Command {
     without_settings(Command::new(env!("CARGO_BIN_EXE_item-affinity")))
 }
 
+/// A command of ours behind the words of another one, such as strace.
+pub(crate) fn behind(words: &[&str], ours: &Command) -> Command {
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]).arg(ours.get_program()).args(ours.get_args());
+    for (name, value) in ours.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command
+}
+
 /// The real binary as a child that ends, killed if need be, after `seconds`, and cannot take more than 8 GiB of addresses.
 pub(crate) fn limited(seconds: u64) -> Command {
     let mut command = Command::new("sh");

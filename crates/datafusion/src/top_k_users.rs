@@ -74,14 +74,14 @@ impl PartitionTopK {
             return internal_err!("{} factor values for {users} users of dimension {dimension}", factors.len());
         };
         let log_odds = batch.column(LOG_ODDS).as_primitive::<Float32Type>().values();
-        let (new_pairs, repeat_pairs) = (self.query.seen != Seen::Only, self.query.seen != Seen::Exclude);
-        if repeat_pairs {
+        if self.query.seen != Seen::Exclude {
             // For the whole batch at once: a tile has only a few of them for each item.
             for ((_, top), history) in self.blocks.iter_mut().zip(&self.ranking.history) {
                 top.push_repeat_pairs(user_index.values(), history).map_err(from_model)?;
             }
         }
-        for from in (0..users).step_by(TILE_USERS) {
+        let of_new_pairs = if self.query.seen == Seen::Only { 0 } else { users };
+        for from in (0..of_new_pairs).step_by(TILE_USERS) {
             if stop.load(Ordering::Relaxed) {
                 return Ok(from);
             }
@@ -89,16 +89,14 @@ impl PartitionTopK {
             let user_factors = factors.slice(s![from..to, ..]);
             for (block, (item_factors, top)) in self.blocks.iter_mut().enumerate() {
                 let first = block * ITEM_BLOCK;
+                let tile = TileLogOdds {
+                    slopes: self.ranking.slopes,
+                    users: &log_odds[from..to],
+                    items: &self.ranking.log_odds[first..][..item_factors.items()],
+                };
                 let (tile_users, history) = (&user_index.values()[from..to], &self.ranking.history[block]);
-                if new_pairs {
-                    let tile = TileLogOdds {
-                        slopes: self.ranking.slopes,
-                        users: &log_odds[from..to],
-                        items: &self.ranking.log_odds[first..][..item_factors.items()],
-                    };
-                    let pushed = top.push_new_pairs(item_factors, user_factors, tile_users, tile, history);
-                    pushed.map_err(from_model)?;
-                }
+                let pushed = top.push_new_pairs(item_factors, user_factors, tile_users, tile, history);
+                pushed.map_err(from_model)?;
             }
         }
         if self.query.user_ids {

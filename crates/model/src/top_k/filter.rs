@@ -72,7 +72,7 @@ impl Hits {
         self.users.extend(self.at.iter().map(|at| user_index[*at as usize]));
     }
 
-    /// Leaves a user out, if there is one.
+    /// Leaves a named user out of `users`, `scores` and `affinities`, if it is there.
     pub(super) fn forget(&mut self, user: u32) {
         if let Ok(at) = self.users.binary_search(&user) {
             self.users.remove(at);
