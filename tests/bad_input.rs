@@ -2,6 +2,7 @@
 
 mod catalogue;
 mod hand_made;
+mod isolated_inputs;
 mod parquet_rows;
 mod request_rows;
 mod shell_rows;

@@ -58,6 +58,9 @@ pub(crate) struct Global {
     /// Permissions of files that are made on local disk, in octal: 640 lets the group read, and enter folders; 600 unless said.
     #[arg(long, global = true, value_name = "OCTAL")]
     pub(crate) mode: Option<FileMode>,
+    /// Decodes Parquet inputs in processes of their own, which a hostile file may end; for files that nobody vouches for.
+    #[arg(long, global = true)]
+    pub(crate) isolate_inputs: bool,
     /// Cancelled by SIGINT and SIGTERM.
     #[arg(skip)]
     pub(crate) stop: CancellationToken,
@@ -106,6 +109,9 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: crate::cluster::ClusterCommand,
     },
+    /// Decodes a part of a file for another process of this program.
+    #[command(name = item_affinity_storage::DECODE_COMMAND, hide = true)]
+    Decode,
     /// Prints a completion script for a shell.
     Completions {
         /// The shell.

@@ -94,6 +94,24 @@ pub(crate) fn mask(mode: FileMode) {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o777 & !mode.of_folders()));
 }
 
+/// Processes of this program decode Parquet inputs from now on.
+pub(crate) fn isolate_inputs() -> Result<(), Failure> {
+    let program = std::env::current_exe().map_err(anyhow::Error::new)?;
+    item_affinity_storage::isolate_inputs(program);
+    Ok(())
+}
+
+/// Decodes what another process asks for on stdin. Its last line on stderr, if any, is the error.
+async fn decode() -> ExitCode {
+    match item_affinity_storage::serve_decoding(std::io::stdin(), std::io::stdout()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(error.kind().exit_code())
+        }
+    }
+}
+
 fn start(arguments: Arguments) -> ExitCode {
     // A job file may say how to log.
     if !matches!(arguments.command, Command::Run(_)) {
@@ -104,6 +122,11 @@ fn start(arguments: Arguments) -> ExitCode {
     }
     if let Some(timeout) = arguments.global.retry_timeout {
         item_affinity_storage::Stores::retry_for(timeout);
+    }
+    if arguments.global.isolate_inputs
+        && let Err(failure) = isolate_inputs()
+    {
+        return exit::report(&failure);
     }
     let threads = arguments.global.threads;
     let mut builder = tokio::runtime::Builder::new_multi_thread();
@@ -147,6 +170,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Forget(args) => forget::run(&global, args).await,
         #[cfg(feature = "ballista")]
         Command::Cluster { command } => cluster::run(&global, command).await,
+        Command::Decode => Ok(decode().await),
         Command::Completions { shell } => {
             use clap::CommandFactory;
             clap_complete::generate(shell, &mut Arguments::command(), "item-affinity", &mut std::io::stdout());

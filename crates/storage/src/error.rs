@@ -29,6 +29,14 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// The class of the exit code of a process.
+    pub(crate) fn of_exit_code(code: u8) -> Option<Self> {
+        use ErrorKind::{BadInput, Bug, CommitUnknown, Conflict, Limit, Storage, Usage};
+        [Bug, Usage, BadInput, Storage, Conflict, CommitUnknown, Limit]
+            .into_iter()
+            .find(|kind| kind.exit_code() == code)
+    }
+
     /// The exit code of a process that ends with such an error.
     #[must_use]
     pub fn exit_code(self) -> u8 {
@@ -123,6 +131,14 @@ pub enum Error {
         /// What the decoder said, when it was the decoder.
         #[source]
         source: Option<Source>,
+    },
+    /// What a process said that decoded an input apart from this one.
+    #[error("{message}")]
+    Isolated {
+        /// Its class.
+        kind: ErrorKind,
+        /// Its text, which is that of another of these errors.
+        message: String,
     },
     /// No credentials for a store.
     #[error(
@@ -326,6 +342,7 @@ impl Error {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
+            Self::Isolated { kind, .. } => *kind,
             Self::Location { .. } => ErrorKind::Usage,
             Self::Parquet { fault: ParquetFault::DecodedBudget, .. } | Self::TooLarge { .. } => ErrorKind::Limit,
             Self::TempLimit { .. } => ErrorKind::Limit,

@@ -39,6 +39,14 @@ impl Refusal {
         Self { fault, reason: reason.into(), row_group: None, column: None }
     }
 
+    pub(crate) fn in_column(self, column: Option<String>) -> Self {
+        Self { column, ..self }
+    }
+
+    pub(crate) fn in_chunk(self, row_group: usize, column: String) -> Self {
+        Self { row_group: Some(row_group), column: Some(column), ..self }
+    }
+
     pub(crate) fn of(self, file: &str) -> Error {
         Error::Parquet {
             fault: self.fault,

@@ -8,6 +8,7 @@
 //! | say which of them may be reached | [`Roots`] |
 //! | find input | [`list_parquet`]: files pinned with size and ETag, sorted by path |
 //! | read input | [`open_parquet`]: footer checked before any reader sees it, decoder guarded, rows counted |
+//! | read input that nobody vouches for | [`isolate_inputs`]: another process decodes it, which it may end |
 //! | publish a version | [`Versions::begin`] or [`Versions::begin_alone`], [`Run::put`] or [`Run::writer`], [`Run::commit`] |
 //! | read a version | [`Versions::resolve`], [`Versions::read_file`] |
 //! | compare a version with its commit | [`Versions::verify`] |
@@ -62,6 +63,7 @@
 mod commit;
 mod copy_out;
 mod delta_listing;
+mod delta_pages;
 #[cfg(feature = "delta")]
 mod delta_table;
 mod durable;
@@ -72,6 +74,7 @@ mod folder;
 mod footer;
 mod garbage;
 mod http_client;
+mod isolated;
 mod job_name;
 mod lease;
 mod listing;
@@ -85,6 +88,7 @@ mod parquet_fault;
 mod parquet_input;
 mod pattern;
 mod pinned;
+mod pinned_reader;
 mod preflight;
 mod publish;
 mod read_small;
@@ -115,6 +119,7 @@ pub use file_mode::FileMode;
 pub use file_writer::FileWriter;
 pub use footer::Footer;
 pub use garbage::{Collected, Collection, Reason, Retention};
+pub use isolated::{DECODE_COMMAND, isolate_inputs, serve_decoding};
 pub use job_name::{InvalidJobName, JobName};
 pub use listing::{FileKind, InputFile, Listing, list_files, list_parquet};
 pub use location::Location;

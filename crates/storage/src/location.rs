@@ -110,9 +110,13 @@ impl Location {
             Path::default()
         } else {
             check_parts(trimmed)?;
-            Path::parse(trimmed).map_err(|_| {
-                refuse(format!("{} has a control character", printable(path)), "rename the file or folder")
-            })?
+            let control =
+                || refuse(format!("{} has a control character", printable(path)), "rename the file or folder");
+            // The store refuses those of ASCII alone; a terminal obeys the others too.
+            if trimmed.contains(char::is_control) {
+                return Err(control());
+            }
+            Path::parse(trimmed).map_err(|_| control())?
         };
         let mut url = store.url()?;
         if let Ok(mut segments) = url.path_segments_mut() {
@@ -375,6 +379,8 @@ mod tests {
             ("s3://bucket/%00", "control character"),
             ("s3://bucket/%ff", "not UTF-8"),
             ("/a\u{1}b", "control character"),
+            ("s3://bucket/a\u{9b}b", "control character"),
+            ("/a%C2%9Bb\u{85}", "control character"),
         ] {
             let error = Location::parse(text).unwrap_err();
             assert_eq!(error.kind(), crate::ErrorKind::Usage, "{text}");

@@ -34,6 +34,8 @@ pub enum ParquetFault {
     InputChanged,
     /// The decoder gave up in a way that is its own defect.
     DecoderPanic,
+    /// The process that decoded the object died.
+    DecoderDied,
 }
 
 impl ParquetFault {
@@ -56,6 +58,7 @@ impl ParquetFault {
             Self::Codec => "ERR_CODEC",
             Self::InputChanged => "ERR_INPUT_CHANGED",
             Self::DecoderPanic => "ERR_DECODER_PANIC",
+            Self::DecoderDied => "ERR_DECODER_DIED",
         }
     }
 
@@ -73,7 +76,9 @@ impl ParquetFault {
             Self::DecodedBudget => "split the file, or leave it out if you did not write it",
             Self::Codec => "write the file with zstd, snappy, lz4_raw, gzip, brotli or no compression",
             Self::InputChanged => "run the job again when nobody writes to the input",
-            Self::DecoderPanic => "write the file again; please report it if other readers accept it",
+            Self::DecoderPanic | Self::DecoderDied => {
+                "write the file again; please report it if other readers accept it"
+            }
         }
     }
 }

@@ -1,7 +1,6 @@
 //! Reading one pinned Parquet object: checked footer, guarded decoder, counted rows.
 
 use std::any::Any;
-use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,18 +8,20 @@ use std::task::{Context, Poll};
 
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
-use bytes::Bytes;
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, Stream};
-use futures::{FutureExt, StreamExt, TryFutureExt};
+use futures::{FutureExt, StreamExt};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
-use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
+use parquet::basic::Type;
 use parquet::errors::ParquetError;
-use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::metadata::ParquetMetaDataReader;
 
+use crate::footer::Refusal;
+use crate::isolated::Part;
 use crate::location::printable;
 use crate::pinned::Pinned;
+use crate::pinned_reader::PinnedReader;
 use crate::preflight::read_footer;
 use crate::{Error, Footer, InputFile, ParquetFault, Result, Stores};
 
@@ -46,6 +47,8 @@ pub struct ParquetInput {
     metadata: ArrowReaderMetadata,
     options: ArrowReaderOptions,
     budget: u64,
+    /// Where another process decodes it.
+    apart: Option<Part>,
 }
 
 /// Opens one Parquet object: checks its footer, decodes it, and pins the object, so that all reads see the same bytes.
@@ -78,7 +81,8 @@ pub async fn open_parquet(stores: &Stores, file: &InputFile) -> Result<ParquetIn
         return Err(fault(ParquetFault::FooterDamaged, object.name(), reason));
     }
     let budget = object.size().saturating_mul(MAX_EXPANSION).max(MIN_DECODED_BUDGET);
-    Ok(ParquetInput { object, footer: Arc::new(footer), metadata: arrow, options, budget })
+    let apart = Part::of(stores, file);
+    Ok(ParquetInput { object, footer: Arc::new(footer), metadata: arrow, options, budget, apart })
 }
 
 impl ParquetInput {
@@ -161,6 +165,9 @@ impl ParquetInput {
         let metadata = Arc::clone(self.metadata.metadata());
         self.metadata = guarded(name, || ArrowReaderMetadata::try_new(metadata, options))?
             .map_err(|e| decode_error(name, ParquetFault::FooterDamaged, e))?;
+        if let Some(part) = &mut self.apart {
+            part.with_dictionary(column);
+        }
         Ok(self)
     }
 
@@ -200,7 +207,12 @@ impl ParquetInput {
             }
             expected = expected.saturating_add(self.row_group_rows(group));
         }
-        let reader = PinnedReader { object: self.object.clone(), metadata: Arc::clone(self.metadata.metadata()) };
+        self.check_widths(columns, batch_size)?;
+        if let Some(part) = &self.apart {
+            return part.decode(name, self.budget, row_groups, columns, batch_size);
+        }
+        let metadata = Arc::clone(self.metadata.metadata());
+        let reader = PinnedReader::new(self.object.clone(), metadata, row_groups, self.leaves(columns));
         let mask = ProjectionMask::roots(descriptor, columns.iter().copied());
         let builder = ParquetRecordBatchStreamBuilder::new_with_metadata(reader, self.metadata.clone())
             .with_row_groups(row_groups.to_vec())
@@ -217,50 +229,36 @@ impl ParquetInput {
         (0..descriptor.num_columns()).filter(|&leaf| columns.contains(&descriptor.get_column_root_idx(leaf)))
     }
 
+    /// Null costs as much as a value where all values have one width.
+    fn check_widths(&self, columns: &[usize], batch_size: usize) -> Result<()> {
+        let descriptor = self.metadata.parquet_schema();
+        for leaf in self.leaves(columns) {
+            let column = descriptor.column(leaf);
+            let fixed = column.physical_type() == Type::FIXED_LEN_BYTE_ARRAY;
+            let width = if fixed { usize::try_from(column.type_length()).unwrap_or(usize::MAX) } else { 0 };
+            if width.saturating_mul(batch_size) > MAX_BATCH_BYTES {
+                let reason = format!(
+                    "values of {width} bytes, {batch_size} rows of which are over the limit of {MAX_BATCH_BYTES} bytes"
+                );
+                let column = self.footer.leaves.get(leaf).cloned();
+                let refusal = Refusal::new(ParquetFault::DecodedBudget, reason);
+                return Err(refusal.in_column(column).of(self.object.name()));
+            }
+        }
+        Ok(())
+    }
+
     fn check_codecs(&self, columns: &[usize]) -> Result<()> {
         for leaf in self.leaves(columns) {
             let foreign = self.footer.codecs.get(leaf).copied().unwrap_or(0) & !CODECS;
             if foreign != 0 {
                 let codec = usize::try_from(foreign.trailing_zeros()).ok().and_then(|i| CODEC_NAMES.get(i));
-                return Err(Error::Parquet {
-                    fault: ParquetFault::Codec,
-                    reason: format!("the column is compressed with {}", codec.unwrap_or(&"an unknown codec")),
-                    file: self.object.name().to_owned(),
-                    row_group: None,
-                    column: self.footer.leaves.get(leaf).cloned(),
-                    source: None,
-                });
+                let reason = format!("the column is compressed with {}", codec.unwrap_or(&"an unknown codec"));
+                let refusal = Refusal::new(ParquetFault::Codec, reason);
+                return Err(refusal.in_column(self.footer.leaves.get(leaf).cloned()).of(self.object.name()));
             }
         }
         Ok(())
-    }
-}
-
-/// Feeds the decoder from the pinned object.
-struct PinnedReader {
-    object: Pinned,
-    metadata: Arc<ParquetMetaData>,
-}
-
-fn external(error: Error) -> ParquetError {
-    ParquetError::External(Box::new(error))
-}
-
-impl AsyncFileReader for PinnedReader {
-    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, parquet::errors::Result<Bytes>> {
-        self.object.read(range).map_err(external).boxed()
-    }
-
-    fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, parquet::errors::Result<Vec<Bytes>>> {
-        async move { self.object.read_ranges(&ranges).await.map_err(external) }.boxed()
-    }
-
-    fn get_metadata<'a>(
-        &'a mut self,
-        _: Option<&'a ArrowReaderOptions>,
-    ) -> BoxFuture<'a, parquet::errors::Result<Arc<ParquetMetaData>>> {
-        let metadata = Arc::clone(&self.metadata);
-        async move { Ok(metadata) }.boxed()
     }
 }
 

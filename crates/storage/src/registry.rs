@@ -136,6 +136,11 @@ impl Stores {
         }
     }
 
+    /// Whether another process gets the same stores from the same environment.
+    pub(crate) fn are_of_the_environment(&self) -> bool {
+        self.0.network && self.0.settings.is_none()
+    }
+
     /// The total time that one operation may be retried.
     pub(crate) fn retry_timeout(&self) -> Result<Duration> {
         s3::retry_timeout(self.0.settings.as_ref())

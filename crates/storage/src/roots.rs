@@ -16,7 +16,6 @@ use object_store::{
     PutOptions, PutPayload, PutResult, RenameOptions,
 };
 
-use crate::location::printable;
 use crate::{Error, Location, Result};
 
 /// Files, folders and prefixes that may be read and, if so said, written. Nothing else of their stores is reached.
@@ -80,8 +79,7 @@ impl Roots {
             return Ok(());
         }
         let reason = "the location is outside of what SQL may read here";
-        let file = printable(&location.to_string());
-        Err(Refused { reason, file, cure: "name it or a folder above it with --root" })
+        Err(Refused { reason, file: location.to_string(), cure: "name it or a folder above it with --root" })
     }
 }
 

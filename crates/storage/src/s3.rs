@@ -15,7 +15,7 @@ use crate::store_error::NoCredentials;
 use crate::whole_answers::WholeAnswers;
 use crate::{Error, Result};
 
-const RETRY_TIMEOUT: &str = "ITEM_AFFINITY_RETRY_TIMEOUT";
+pub(crate) const RETRY_TIMEOUT: &str = "ITEM_AFFINITY_RETRY_TIMEOUT";
 
 /// What a process was told, once, instead of the three minutes.
 pub(crate) static RETRY_FOR: OnceLock<Duration> = OnceLock::new();

@@ -75,6 +75,11 @@ impl<'a> Reader<'a> {
         Self { bytes, depth: 0, elements: 0 }
     }
 
+    /// What is behind the position.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.bytes
+    }
+
     fn byte(&mut self) -> Walk<u8> {
         let (&byte, rest) = self.bytes.split_first().ok_or(Broken("it ends too early"))?;
         self.bytes = rest;
