@@ -16,11 +16,14 @@ mod cpu_seconds;
 use std::io::Write;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use item_affinity_ingest::{InteractionsSource, read_interactions};
 use item_affinity_model::ndarray::{Array2, s};
-use item_affinity_model::{Clock, Csr, Interactions, ItemAffinity, Scored, TopKUsers, Vocabulary, fit, score_tile};
+use item_affinity_model::{
+    Clock, Csr, Interactions, ItemAffinity, Scored, SharedThresholds, TopKUsers, Vocabulary, fit, score_tile,
+};
 use item_affinity_storage::{Location, Stores};
 use serde_json::json;
 
@@ -137,11 +140,14 @@ fn score(users: &Path, items: &Path, k: usize) {
 fn rank(users: &Array2<f32>, items: &Array2<f32>, k: Option<usize>) -> Vec<Vec<Scored>> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
     let share = |core: usize| core * users.nrows() / cores..(core + 1) * users.nrows() / cores;
+    // As the partitions of a plan do it.
+    let shared = Arc::new(SharedThresholds::new(items.nrows(), cores));
     let parts: Vec<Vec<Vec<Scored>>> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..cores)
             .map(|core| {
+                let shared = Arc::clone(&shared);
                 scope.spawn(move || {
-                    let mut best = TopKUsers::new(items.nrows(), k.unwrap_or(0));
+                    let mut best = TopKUsers::of_part(k.unwrap_or(0), shared, core);
                     let mut tile = vec![0.0; items.nrows() * TILE];
                     for from in share(core).step_by(TILE) {
                         let to = share(core).end.min(from + TILE);

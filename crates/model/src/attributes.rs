@@ -149,6 +149,8 @@ impl Attributes {
         let mut out = vec![0f32; rows * d];
         if d > 0 {
             out.par_chunks_mut(d).enumerate().for_each(|(row, out)| {
+                // Written before it is read: see `side_information`.
+                out.fill(0.0);
                 let (features, values) = self.matrix.row(row);
                 for (feature, value) in features.iter().zip(values) {
                     let start = *feature as usize * d;

@@ -116,6 +116,7 @@ impl Fixed {
         let mut order: Vec<u32> = (0..rows).filter(|row| length(*row) > 0).map(|row| row as u32).collect();
         order.par_sort_unstable_by_key(|row| (std::cmp::Reverse(length(*row as usize)), *row));
 
+        let from_nothing = matches!(method, Method::Exact | Method::Near(None));
         let (left, mut factors) = match method {
             Method::Exact => (EXACT, vec![0f32; order.len() * d]),
             Method::Near(None) => (NEAR, vec![0f32; order.len() * d]),
@@ -149,6 +150,10 @@ impl Fixed {
             let mut workspace = Workspace::new(d);
             let mut descent = Descent::new(d);
             while let Some((rows, factors, losses)) = queue.take() {
+                if from_nothing {
+                    // New memory, which is dear to read before it is written: see `side_information`.
+                    factors.fill(0.0);
+                }
                 for ((row, x), loss) in rows.into_iter().zip(factors.chunks_exact_mut(d)).zip(losses) {
                     let problem = problem(row);
                     let solved = match problem.descend(&mut descent, x, left) {

@@ -84,8 +84,9 @@ impl<'a> Regression<'a> {
         let mut weights = weights.into_raw_vec_and_offset().0;
         let right = self.gather(factors, d);
         let mut residual = right.clone();
+        let mut expected = Vec::new();
         if weights.iter().any(|weight| *weight != 0.0) {
-            let product = self.product(&weights, d);
+            let product = self.product(&weights, d, &mut expected);
             residual.iter_mut().zip(&product).for_each(|(residual, product)| *residual -= product);
         }
         let goal: Vec<f64> =
@@ -107,7 +108,7 @@ impl<'a> Regression<'a> {
                     *direction = single(f64::from(*residual) * scale + turn * f64::from(*direction));
                 }
             });
-            let product = self.product(&direction, d);
+            let product = self.product(&direction, d, &mut expected);
             let curvature = plain_inner(&direction, &product, d);
             let step: Vec<f64> = now.iter().zip(&curvature).map(|(now, curvature)| share(*now, *curvature)).collect();
             for (values, change, sign) in [(&mut weights, &direction, 1.0), (&mut residual, &product, -1.0)] {
@@ -145,6 +146,7 @@ impl<'a> Regression<'a> {
         };
         split_by(&mut out, &sizes).into_par_iter().zip(tasks).for_each(|(out, task)| {
             for (out, feature) in out.chunks_exact_mut(d.max(1)).zip(task) {
+                out.fill(0.0);
                 let (rows_of, values) = self.by_feature.row(feature);
                 if rows_of.len() <= TASK_ENTRIES {
                     add(rows_of, values, out);
@@ -170,11 +172,13 @@ impl<'a> Regression<'a> {
         out
     }
 
-    /// `(FᵀEF + ridge I) V`.
-    fn product(&self, values: &[f32], d: usize) -> Vec<f32> {
+    /// `(FᵀEF + ridge I) V`. What is in `expected`, which is as large as the factors, is of no account.
+    fn product(&self, values: &[f32], d: usize, expected: &mut Vec<f32>) -> Vec<f32> {
         let matrix = self.attributes.matrix();
-        let mut expected = vec![0f32; matrix.rows() * d];
+        expected.resize(matrix.rows() * d, 0.0);
         expected.par_chunks_mut(d.max(1)).enumerate().for_each(|(row, out)| {
+            // New memory that is read before it is written costs twice, and stops the other threads each time.
+            out.fill(0.0);
             if self.evidence[row] > 0.0 {
                 let (features, of_row) = matrix.row(row);
                 for (feature, value) in features.iter().zip(of_row) {
@@ -183,7 +187,7 @@ impl<'a> Regression<'a> {
                 }
             }
         });
-        let mut out = self.gather(&expected, d);
+        let mut out = self.gather(expected, d);
         self.for_each_feature(&mut out, d, |feature, out| {
             for (out, value) in out.iter_mut().zip(&values[feature * d..(feature + 1) * d]) {
                 *out += single(RIDGE) * value;
