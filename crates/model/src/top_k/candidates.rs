@@ -9,7 +9,7 @@ pub(super) struct Candidates {
     kept: Vec<Rank>,
     /// Who does not rank before it will never be among the best k.
     threshold: Option<Rank>,
-    /// How many were left by the last pruning, at most k.
+    /// How many were left by the last pruning.
     pruned: usize,
 }
 
@@ -69,47 +69,14 @@ impl Candidates {
         self.pruned.max(share.own).saturating_mul(2).saturating_sub(self.kept.len())
     }
 
-    /// Leaves out most of those who are not among the best k of all parts, and tells the others.
+    /// Keeps who may still be among the best k of all parts, and tells the others.
     #[cold]
     fn prune(&mut self, share: &Share, item: usize) {
-        if let Some(rank) = self.rank_of(share.own) {
-            share.say(item, rank);
+        let own = share.own;
+        if 0 < own && own <= self.kept.len() {
+            let (_, worst, _) = self.kept.select_nth_unstable(own - 1);
+            share.say(item, *worst);
         }
-        self.drop_beaten(share, item);
-        // Where the other parts have worse users, or none.
-        if self.kept.len() > share.k + share.k / 2 {
-            let own = self.rank_of(share.k);
-            self.lower(own);
-            self.drop_beaten(share, item);
-        }
-        self.pruned = self.kept.len().min(share.k);
-    }
-
-    /// A rank that so many of the kept reach, and few more where it would take long to find the last of them.
-    fn rank_of(&mut self, count: usize) -> Option<Rank> {
-        if count == 0 || self.kept.len() < count {
-            return None;
-        }
-        if self.kept.len() >= MANY {
-            // Of a sample as large a share, and three standard deviations more.
-            let mut sample: Vec<Rank> = self.kept.iter().copied().step_by(self.kept.len() / SAMPLE).collect();
-            let wanted = (sample.len() * count).div_ceil(self.kept.len()) + 3 * SAMPLE.isqrt() / 2;
-            if wanted <= sample.len() {
-                let (_, rank, _) = sample.select_nth_unstable(wanted - 1);
-                let rank = *rank;
-                let reach = self.kept.iter().filter(|kept| **kept <= rank).count();
-                // A sample may mislead, as where the order of users has a rhythm.
-                if (count..count + self.kept.len() / 8).contains(&reach) {
-                    return Some(rank);
-                }
-            }
-        }
-        let (_, worst, _) = self.kept.select_nth_unstable(count - 1);
-        Some(*worst)
-    }
-
-    /// Leaves out who is behind the threshold.
-    fn drop_beaten(&mut self, share: &Share, item: usize) {
         self.look_around(share, item);
         if let Some(threshold) = self.threshold {
             let mut stay = 0;
@@ -121,6 +88,13 @@ impl Candidates {
             }
             self.kept.truncate(stay);
         }
+        if 0 < share.k && share.k < self.kept.len() {
+            let (_, worst, _) = self.kept.select_nth_unstable(share.k - 1);
+            let worst = *worst;
+            self.kept.truncate(share.k);
+            self.lower(Some(worst));
+        }
+        self.pruned = self.kept.len();
     }
 
     fn lower(&mut self, to: Option<Rank>) {
@@ -141,23 +115,14 @@ impl Candidates {
 
     /// Those who may be among the best k of all parts, at most k, best first. What is in the scratch is of no account.
     pub(super) fn finish(mut self, share: &Share, item: usize, scratch: &mut Vec<Rank>) -> Vec<Scored> {
-        if 0 < share.own && share.own <= self.kept.len() {
-            let (_, worst, _) = self.kept.select_nth_unstable(share.own - 1);
-            share.say(item, *worst);
-        }
-        self.drop_beaten(share, item);
-        if share.k < self.kept.len() {
-            self.kept.select_nth_unstable(share.k);
-            self.kept.truncate(share.k);
-        }
+        self.prune(share, item);
         sort(&mut self.kept, scratch);
         self.kept.into_iter().map(Rank::scored).collect()
     }
 }
 
-/// Below this many a sort by comparisons is faster, and no sample is worth its error.
+/// Below this many a sort by comparisons is faster.
 const MANY: usize = 2_000;
-const SAMPLE: usize = 1_000;
 const DIGIT_BITS: usize = 8;
 const DIGITS: usize = u64::BITS as usize / DIGIT_BITS;
 
