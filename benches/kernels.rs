@@ -225,7 +225,9 @@ fn random_pairs() -> Csr {
 /// What is done with a tile of affinities.
 #[derive(Clone, Copy)]
 enum Rank {
-    /// Nothing: what no ranking can be faster than.
+    /// Nothing but to read the factors of the users.
+    Pass,
+    /// Nothing with the product: what no ranking can be faster than.
     Product,
     Affinities,
     Probabilities,
@@ -240,16 +242,16 @@ struct Request {
 }
 
 impl Request {
-    fn new() -> Self {
+    fn new(asked: usize) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(149);
         // Four uniform numbers add up to nearly a normal one.
         let mut normal = |size: f32| size * (0..4).map(|_| rng.random::<f32>() - 0.5).sum::<f32>();
         let users = Array2::from_shape_simple_fn((RANKED_USERS, DIMENSION), || normal(0.12));
-        let items = Array2::from_shape_simple_fn((ASKED_ITEMS, DIMENSION), || normal(0.12) + 0.02);
+        let items = Array2::from_shape_simple_fn((asked, DIMENSION), || normal(0.12) + 0.02);
         let user_log_odds = (0..RANKED_USERS).map(|_| normal(1.5) - 6.0).collect();
-        let item_log_odds = (0..ASKED_ITEMS).map(|_| normal(1.0)).collect();
+        let item_log_odds = (0..asked).map(|_| normal(1.0)).collect();
         let (mut indptr, mut indices) = (vec![0], Vec::new());
-        for _ in 0..ASKED_ITEMS {
+        for _ in 0..asked {
             let mut seen: Vec<u32> = (0..SEEN).map(|_| rng.random_range(0..RANKED_USERS as u32)).collect();
             seen.sort_unstable();
             seen.dedup();
@@ -264,7 +266,7 @@ impl Request {
     /// Ranks on all cores, each with its share of the users, as the plan does.
     fn run(&self, rank: Rank, k: usize) -> Vec<Vec<Vec<Scored>>> {
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
-        let shared = Arc::new(SharedThresholds::new(ASKED_ITEMS, cores));
+        let shared = Arc::new(SharedThresholds::new(self.items.nrows(), cores));
         std::thread::scope(|scope| {
             let share = |core: usize| core * RANKED_USERS / cores..(core + 1) * RANKED_USERS / cores;
             let threads: Vec<_> = (0..cores)
@@ -279,7 +281,7 @@ impl Request {
 
     fn run_share(&self, rank: Rank, mut best: TopKUsers, users: std::ops::Range<usize>) -> Vec<Vec<Scored>> {
         let slopes = NewPairSlopes { affinity: 0.3, log_affinity: 0.4 };
-        let (mut tile, panels) = (vec![0.0; ASKED_ITEMS * TILE], ItemPanels::new(self.items.view()));
+        let (mut tile, panels) = (vec![0.0; self.items.nrows() * TILE], ItemPanels::new(self.items.view()));
         let index: Vec<u32> = users.clone().map(|user| user as u32).collect();
         for first in users.clone().step_by(BATCH) {
             let batch = first..users.end.min(first + BATCH);
@@ -290,10 +292,14 @@ impl Request {
             for from in batch.clone().step_by(TILE) {
                 let to = batch.end.min(from + TILE);
                 let of_users = self.users.slice(s![from..to, ..]);
-                let scores = &mut tile[..ASKED_ITEMS * (to - from)];
+                let scores = &mut tile[..self.items.nrows() * (to - from)];
                 let mut product = || score_tile(self.items.view(), of_users, scores).expect("shapes agree");
                 let index = &index[from - users.start..to - users.start];
                 match rank {
+                    Rank::Pass => {
+                        let factors = of_users.as_slice().expect("rows");
+                        std::hint::black_box(factors.iter().fold(0, |seen, factor| seen ^ factor.to_bits()));
+                    }
                     Rank::Product => {
                         product();
                         std::hint::black_box(&scores);
@@ -315,7 +321,16 @@ impl Request {
 }
 
 fn ranking(criterion: &mut Criterion, ledger: &Ledger) {
-    let request = Request::new();
+    // One item is the query of a person who waits; what it must do is to read the factors once.
+    let name = format!("rank, 1 item x {RANKED_USERS} users x {DIMENSION}");
+    let (request, pass) = (Request::new(1), "one pass over the factors");
+    let mut one = self::group(criterion, name, RANKED_USERS as u64);
+    ledger.bench(&mut one, pass, pass, || timed(|| request.run(Rank::Pass, 0)));
+    ledger.bench(&mut one, "one item, k = 1000", pass, || timed(|| request.run(Rank::Probabilities, 1_000)));
+    one.finish();
+    drop(request);
+
+    let request = Request::new(ASKED_ITEMS);
     let name = format!("rank, {ASKED_ITEMS} items x {RANKED_USERS} users x {DIMENSION}");
     let mut group = group(criterion, name, (ASKED_ITEMS * RANKED_USERS) as u64);
     let product = "bare matrix product";

@@ -25,7 +25,7 @@ impl ItemPanels {
     #[must_use]
     pub fn new(item_factors: ArrayView2<'_, f32>) -> Self {
         let (items, dimension) = item_factors.dim();
-        let width = Arch::new().dispatch(Width);
+        let width = Arch::new().dispatch(Width { items });
         let mut values = vec![0.0; items.div_ceil(width) * dimension * width];
         for (item, factors) in item_factors.rows().into_iter().enumerate() {
             let panel = &mut values[item / width * dimension * width..][..dimension * width];
@@ -66,13 +66,19 @@ impl ItemPanels {
     }
 }
 
-/// Items whose sums the registers of this machine hold: two vectors of them, or as many as NEON has for 16.
-struct Width;
+/// Items whose sums the registers of this machine hold: two vectors of them, or one if that is enough, or as many as NEON has
+/// for 16.
+struct Width {
+    items: usize,
+}
 
 impl WithSimd for Width {
     type Output = usize;
 
     fn with_simd<S: Simd>(self, _: S) -> usize {
-        (2 * size_of::<S::f32s>() / size_of::<f32>()).max(16)
+        match size_of::<S::f32s>() / size_of::<f32>() {
+            lanes @ (8 | 16) if self.items <= lanes => lanes,
+            lanes => (2 * lanes).max(16),
+        }
     }
 }

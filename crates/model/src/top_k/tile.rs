@@ -35,15 +35,19 @@ impl WithSimd for Tile<'_> {
     type Output = ();
 
     /// As many users at a time as registers hold sums for, beside what is multiplied: 12 vectors of AVX2, 24 of AVX-512
-    /// and NEON.
+    /// and NEON. A request of one vector of items waits for memory, and takes only as many users as there are registers
+    /// for their addresses.
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         match (size_of::<S::f32s>() / size_of::<f32>(), self.width) {
             (16, 32) => collect::<S, 32, 2, 12>(simd, self),
+            (16, 16) => collect::<S, 16, 1, 8>(simd, self),
             (8, 16) => collect::<S, 16, 2, 6>(simd, self),
+            (8, 8) => collect::<S, 8, 1, 8>(simd, self),
             (4, 16) => collect::<S, 16, 4, 6>(simd, self),
             // Without vectors.
             (_, 32) => collect::<S, 32, 32, 1>(simd, self),
+            (_, 8) => collect::<S, 8, 8, 1>(simd, self),
             _ => collect::<S, 16, 16, 1>(simd, self),
         }
     }
