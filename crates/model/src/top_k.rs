@@ -23,7 +23,7 @@ pub use panels::ItemPanels;
 pub use rank::Rank;
 use shared::Share;
 pub use shared::SharedThresholds;
-use tile::Tile;
+use tile::{Tile, fetch};
 
 /// What the line is lowered by, in log-odds: more than rounding in f32 can raise it.
 const LINE_SLACK: f32 = 1e-3;
@@ -338,14 +338,6 @@ impl ItemTop {
         self.seen_before = from;
         from..to
     }
-}
-
-/// Brings a tile near, line of cache after line, which the processor foresees; several users at a time it does not.
-fn fetch(factors: &[f32]) {
-    const LINE: usize = 64 / size_of::<f32>();
-    let seen = factors.iter().step_by(LINE).fold(0, |seen, factor| seen ^ factor.to_bits());
-    // The result is of no use; what counts is that the loads happen.
-    std::hint::black_box(seen);
 }
 
 /// Scores a tile of users for items: `item_factors · user_factorsᵀ`.
