@@ -58,8 +58,7 @@ pub(crate) struct Global {
     /// Permissions of files that are made on local disk, in octal: 640 lets the group read, and enter folders; 600 unless said.
     #[arg(long, global = true, value_name = "OCTAL")]
     pub(crate) mode: Option<FileMode>,
-    /// Decodes the Parquet inputs of jobs (not tables of SQL) in processes of their own, for files that nobody vouches for: one
-    /// that makes a decoder abort ends its process alone.
+    /// Decodes Parquet inputs of jobs, not tables of SQL, in processes of their own: for files that nobody vouches for.
     #[arg(long, global = true)]
     pub(crate) isolate_inputs: bool,
     /// Cancelled by SIGINT and SIGTERM.
