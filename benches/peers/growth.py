@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How time and memory grow with events, users, items, hidden dimension and k: one axis at a time, with its exponent.
 
-    benches/peers/growth.py                       everything, about 15 minutes on two cores
+    benches/peers/growth.py                       everything, about 6 minutes on two cores
     benches/peers/growth.py --axes events,k
 
 An exponent is the slope of the least squares line through the logarithms: 1 is linear, 0 constant. Below the table stands what is
