@@ -227,7 +227,7 @@ fn random_pairs() -> Csr {
 enum Rank {
     /// Nothing but to read the factors of the users.
     Pass,
-    /// Nothing with the product: what no ranking can be faster than.
+    /// Nothing, once they are there: what no ranking of many items can be faster than.
     Product,
     Affinities,
     Probabilities,

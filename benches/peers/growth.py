@@ -13,10 +13,9 @@ import math
 import os
 import pathlib
 import shutil
-import subprocess
 import sys
 
-from run import HERE, ROOT, build, environment, machine, measured
+from run import ROOT, build, environment, machine, make, measured
 
 # users, items, events, subjects; hidden dimension, iterations
 DATA, DIMENSION, ITERATIONS = (100_000, 20_000, 4_000_000, 300), 128, 2
@@ -40,11 +39,6 @@ class Growth:
         self.folder, self.rows = work / "growth", []
         self.folder.mkdir(parents=True, exist_ok=True)
 
-    def make(self, call, *paths):
-        code = f"import sys; sys.path.insert(0, {str(HERE)!r}); import make_data; from make_data import *; {call}"
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("OPENBLAS_")}
-        subprocess.run([self.python, "-c", code, *map(str, paths)], check=True, env=environment)
-
     def run(self, axis):
         values, curves = AXES[axis], {}
         for value in values:
@@ -66,7 +60,7 @@ class Growth:
         events, users, items = (value if axis == name else other
                                 for name, other in (("events", events), ("users", users), ("items", items)))
         paths = [self.folder / f"{name}.parquet" for name in ("all", "train", "test")]
-        self.make(f"make_data.SIZES['x'] = ({users}, {items}, {events}, {subjects}); events_file('x', 1, *sys.argv[1:])", *paths)
+        make(self.python, f"SIZES['x'] = ({users}, {items}, {events}, {subjects}); events_file('x', 1, *sys.argv[1:])", *paths)
         figures = {}
         if axis != "dimension":
             lines, process = measured([self.ours, "ingest", paths[0]])
@@ -83,7 +77,7 @@ class Growth:
                            for name, other in (("scored users", users), ("asked items", items), ("k", k)))
         paths = [self.folder / f"{name}.npy" for name in ("users", "items")]
         for path, rows in zip(paths, (users, items)):
-            self.make(f"factors_file(sys.argv[1], {rows}, {dimension}, 1)", path)
+            make(self.python, f"factors_file(sys.argv[1], {rows}, {dimension}, 1)", path)
         lines, process = measured([self.ours, "score", *paths, k])
         return {"ranking, s": lines[-1]["cpu"], "factors and ranking, MB": process["peak"]}
 

@@ -53,6 +53,12 @@ def build(arguments, name):
     return next(m["executable"] for m in messages if m.get("executable") and m["target"]["name"] == name)
 
 
+def make(python, call, *paths):
+    """Makes data by a call of make_data.py, which finds the paths in sys.argv."""
+    code = f"import sys; sys.path.insert(0, {str(HERE)!r}); from make_data import *; {call}"
+    subprocess.run([python, "-c", code, *map(str, paths)], check=True)
+
+
 def busy():
     """Processor seconds of the whole machine."""
     with open("/proc/stat") as stat:
@@ -114,8 +120,7 @@ class Bench:
                       self.everything, self.before, self.after)
 
     def make(self, call, *paths):
-        code = f"import sys; sys.path.insert(0, {str(HERE)!r}); from make_data import *; {call}"
-        subprocess.run([self.python, "-c", code, *map(str, paths)], check=True)
+        make(self.python, call, *paths)
 
     def peer(self, script, *arguments):
         return measured([self.python, HERE / script, *arguments])

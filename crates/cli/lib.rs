@@ -42,9 +42,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use item_affinity_storage::FileMode;
+use item_affinity_storage::{FileMode, Stores, isolate_inputs, serve_decoding};
 
-use crate::args::{Arguments, Command};
+use crate::args::{Arguments, Command, Global};
 use crate::exit::Failure;
 
 /// The parser and the planner of SQL go down into an expression term by term: a thousand ANDs are a thousand frames. It is
@@ -90,20 +90,27 @@ pub fn job_file_commands(
 
 /// What is made here is of people: it is for the eyes of its owner alone, unless it was said otherwise. This is for the files
 /// that others than `storage` make.
-pub(crate) fn mask(mode: FileMode) {
+fn mask(mode: FileMode) {
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o777 & !mode.of_folders()));
 }
 
-/// Processes of this program decode Parquet inputs from now on.
-pub(crate) fn isolate_inputs() -> Result<(), Failure> {
-    let program = std::env::current_exe().map_err(anyhow::Error::new)?;
-    item_affinity_storage::isolate_inputs(program);
+/// What holds for the whole process, by the command line or by the first step of a job file.
+pub(crate) fn set_up(global: &Global) -> Result<(), Failure> {
+    if let Some(mode) = global.mode {
+        mask(mode.choose());
+    }
+    if let Some(timeout) = global.retry_timeout {
+        Stores::retry_for(timeout);
+    }
+    if global.isolate_inputs {
+        isolate_inputs(std::env::current_exe().map_err(anyhow::Error::new)?);
+    }
     Ok(())
 }
 
 /// Decodes what another process asks for on stdin. Its last line on stderr, if any, is the error.
 async fn decode() -> ExitCode {
-    match item_affinity_storage::serve_decoding(std::io::stdin(), std::io::stdout()).await {
+    match serve_decoding(std::io::stdin(), std::io::stdout()).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error}");
@@ -117,15 +124,7 @@ fn start(arguments: Arguments) -> ExitCode {
     if !matches!(arguments.command, Command::Run(_)) {
         progress::start_logging(&arguments.global);
     }
-    if let Some(mode) = arguments.global.mode {
-        mask(mode.choose());
-    }
-    if let Some(timeout) = arguments.global.retry_timeout {
-        item_affinity_storage::Stores::retry_for(timeout);
-    }
-    if arguments.global.isolate_inputs
-        && let Err(failure) = isolate_inputs()
-    {
+    if let Err(failure) = set_up(&arguments.global) {
         return exit::report(&failure);
     }
     let threads = arguments.global.threads;

@@ -59,11 +59,7 @@ pub(crate) async fn run(global: &Global, args: RunArgs) -> Result<ExitCode, Fail
         merge(global, &mut step.arguments.global);
         if number == 0 {
             start_logging(&step.arguments.global);
-            step.arguments.global.mode.into_iter().for_each(|mode| crate::mask(mode.choose()));
-            step.arguments.global.retry_timeout.into_iter().for_each(Stores::retry_for);
-            if step.arguments.global.isolate_inputs {
-                crate::isolate_inputs()?;
-            }
+            crate::set_up(&step.arguments.global)?;
         }
         if !step.arguments.global.quiet {
             eprintln!("{title}");

@@ -152,12 +152,12 @@ struct Lengths<'a> {
 
 impl<'a> Lengths<'a> {
     fn read(bytes: &'a [u8], most: u64) -> Check<Self> {
+        // Variable-length numbers are written as in Thrift.
         let ends = || damaged("it ends too early");
-        let mut rest = bytes;
-        let block = varint(&mut rest).ok_or_else(ends)?;
-        let miniblocks = varint(&mut rest).ok_or_else(ends)?;
-        let count = varint(&mut rest).ok_or_else(ends)?;
-        let first = zigzag(varint(&mut rest).ok_or_else(ends)?);
+        let mut reader = Reader::new(bytes);
+        let mut number = || reader.varint(64).map_err(|_| ends());
+        let (block, miniblocks, count) = (number()?, number()?, number()?);
+        let first = low(reader.i64().map_err(|_| ends())?);
         if count > most {
             let reason = format!("a page of {most} values says that it has {count} texts");
             return Err(Refusal::new(ParquetFault::Page, reason));
@@ -176,10 +176,8 @@ impl<'a> Lengths<'a> {
             left -= 1;
         }
         while left > 0 {
-            let least = zigzag(varint(&mut rest).ok_or_else(ends)?);
-            let widths;
-            (widths, rest) = rest.split_at_checked(miniblocks).ok_or_else(ends)?;
-            for &width in widths {
+            let least = low(reader.i64().map_err(|_| ends())?);
+            for &width in reader.take(miniblocks).map_err(|_| ends())? {
                 // Behind the last value stands nothing, whatever its width says.
                 let taken = left.min(values);
                 if taken == 0 {
@@ -190,17 +188,17 @@ impl<'a> Lengths<'a> {
                 }
                 let width = u64::from(width);
                 for place in 0..taken {
-                    let delta = bits(rest, place * width, width).ok_or_else(ends)?;
+                    let delta = bits(reader.rest(), place * width, width).ok_or_else(ends)?;
                     last = last.wrapping_add(least).wrapping_add(delta);
                     sum += length(last)?;
                 }
                 left -= taken;
                 // Some writers leave the padding of the last one out.
                 let bytes = usize::try_from(values.saturating_mul(width) / 8).unwrap_or(usize::MAX);
-                rest = rest.get(bytes..).unwrap_or_default();
+                reader.take(bytes.min(reader.rest().len())).map_err(|_| ends())?;
             }
         }
-        Ok(Self { count, sum, rest })
+        Ok(Self { count, sum, rest: reader.rest() })
     }
 }
 
@@ -208,24 +206,10 @@ fn length(value: u32) -> Check<u64> {
     i32::try_from(value).map(|_| u64::from(value)).map_err(|_| damaged("a text has a negative length"))
 }
 
-fn varint(bytes: &mut &[u8]) -> Option<u64> {
-    let mut value = 0;
-    for shift in (0..70).step_by(7) {
-        let (&byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        value |= u64::from(byte & 0x7f).checked_shl(shift)?;
-        if byte & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
-}
-
-/// The low 32 bits of a number in zigzag: lengths and their differences wrap at 32 bits.
-fn zigzag(value: u64) -> u32 {
-    let signed = (value >> 1) ^ (value & 1).wrapping_neg();
-    #[allow(clippy::cast_possible_truncation)] // What is wanted.
-    let low = signed as u32;
+/// The low 32 bits: lengths and their differences wrap there.
+fn low(value: i64) -> u32 {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // What is wanted.
+    let low = value as u32;
     low
 }
 

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
+use crate::footer::Refusal;
 use crate::parquet_input::Batches;
 use crate::{Error, ErrorKind, InputFile, Location, ParquetFault, Result, Stores, open_parquet, s3};
 
@@ -41,28 +42,36 @@ static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 /// [`DECODE_COMMAND`] and has to call [`serve_decoding`] then. The first call counts.
 ///
 /// Footers are checked and decoded by this process, as before. What the query engine reads by itself, such as tables in SQL,
-/// is decoded by it. A process costs about 10 ms for each run of row groups, and its batches pass through a pipe.
+/// is decoded by it. Each run of row groups costs the start of a process, which reads the footer again, and a pipe.
 pub fn isolate_inputs(program: PathBuf) {
     PROGRAM.get_or_init(|| program);
 }
 
-/// A part of a Parquet file, for another process.
+/// A Parquet file that another process decodes, pinned as it was listed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Part {
+pub(crate) struct Apart {
     url: String,
     size: u64,
     last_modified: String,
     e_tag: Option<String>,
     version: Option<String>,
-    budget: u64,
+    /// Root columns of texts that are read as dictionaries.
     dictionaries: Vec<usize>,
+}
+
+/// What such a process is asked for.
+#[derive(Debug, Serialize, Deserialize)]
+struct Part {
+    file: Apart,
+    /// Bytes that the columns may have.
+    budget: u64,
     row_groups: Vec<usize>,
     columns: Vec<usize>,
     batch_size: usize,
 }
 
-impl Part {
-    /// Nothing yet of a file, if files of these stores are decoded apart.
+impl Apart {
+    /// A file, if files of these stores are decoded apart.
     pub(crate) fn of(stores: &Stores, file: &InputFile) -> Option<Self> {
         let apart = PROGRAM.get().is_some() && stores.are_of_the_environment();
         apart.then(|| Self {
@@ -71,15 +80,11 @@ impl Part {
             last_modified: file.meta.last_modified.to_rfc3339(),
             e_tag: file.meta.e_tag.clone(),
             version: file.meta.version.clone(),
-            budget: 0,
             dictionaries: Vec::new(),
-            row_groups: Vec::new(),
-            columns: Vec::new(),
-            batch_size: 0,
         })
     }
 
-    fn file(&self) -> Result<InputFile> {
+    fn input(&self) -> Result<InputFile> {
         let location = Location::parse(&self.url)?;
         let last_modified = DateTime::parse_from_rfc3339(&self.last_modified).map_err(malformed)?;
         let meta = ObjectMeta {
@@ -109,7 +114,7 @@ impl Part {
         batch_size: usize,
     ) -> Result<Batches> {
         let (row_groups, columns) = (row_groups.to_vec(), columns.to_vec());
-        let part = Self { budget, row_groups, columns, batch_size, ..self.clone() };
+        let part = Part { file: self.clone(), budget, row_groups, columns, batch_size };
         let program = PROGRAM.get().ok_or_else(|| bug("no program decodes inputs"))?;
         // Enough that neither side waits for the other at every batch.
         let (sender, receiver) = mpsc::channel(2);
@@ -160,14 +165,7 @@ fn ended(status: ExitStatus, message: &str, file: &str) -> Error {
         (None, Some(code)) => format!("code={code}"),
         (None, None) => "without a code".to_owned(),
     };
-    Error::Parquet {
-        fault: ParquetFault::DecoderDied,
-        reason: format!("the process that decoded it died, {how}"),
-        file: file.to_owned(),
-        row_group: None,
-        column: None,
-        source: None,
-    }
+    Refusal::new(ParquetFault::DecoderDied, format!("the process that decoded it died, {how}")).of(file)
 }
 
 /// How far the batches of a process were passed on.
@@ -265,8 +263,8 @@ pub async fn serve_decoding(input: impl Read, output: impl Write) -> Result<()> 
     let part: Part = serde_json::from_reader(input).map_err(malformed)?;
     let limit = |value: u64| Rlimit { current: Some(value), maximum: Some(value) };
     let limits = [
-        (Resource::As, MEMORY_BYTES.saturating_add(part.size)),
-        (Resource::Cpu, CPU_SECONDS.saturating_add(part.size >> 20)),
+        (Resource::As, MEMORY_BYTES.saturating_add(part.file.size)),
+        (Resource::Cpu, CPU_SECONDS.saturating_add(part.file.size >> 20)),
     ];
     for (resource, value) in limits {
         // A stricter limit that is there already stays.
@@ -274,15 +272,15 @@ pub async fn serve_decoding(input: impl Read, output: impl Write) -> Result<()> 
         setrlimit(resource, limit(value.min(inherited)))
             .map_err(|error| bug(&format!("no limit can be set: {error}")))?;
     }
-    let mut file = open_parquet(&Stores::from_env(), &part.file()?).await?.with_decoded_budget(part.budget);
-    for column in &part.dictionaries {
+    let mut file = open_parquet(&Stores::from_env(), &part.file.input()?).await?.with_decoded_budget(part.budget);
+    for column in &part.file.dictionaries {
         file = file.with_dictionary(*column)?;
     }
     let mut batches = file.stream_row_groups(&part.row_groups, &part.columns, part.batch_size).await?;
     let unwanted = |error: arrow::error::ArrowError| Error::Store {
         operation: "sending decoded batches",
         reason: error.to_string(),
-        file: part.url.clone(),
+        file: part.file.url.clone(),
         source: Some(Box::new(error)),
     };
     let mut output = Some(BufWriter::new(output));

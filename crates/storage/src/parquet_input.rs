@@ -18,7 +18,7 @@ use parquet::errors::ParquetError;
 use parquet::file::metadata::ParquetMetaDataReader;
 
 use crate::footer::Refusal;
-use crate::isolated::Part;
+use crate::isolated::Apart;
 use crate::location::printable;
 use crate::pinned::Pinned;
 use crate::pinned_reader::PinnedReader;
@@ -48,7 +48,7 @@ pub struct ParquetInput {
     options: ArrowReaderOptions,
     budget: u64,
     /// Where another process decodes it.
-    apart: Option<Part>,
+    apart: Option<Apart>,
 }
 
 /// Opens one Parquet object: checks its footer, decodes it, and pins the object, so that all reads see the same bytes.
@@ -81,7 +81,7 @@ pub async fn open_parquet(stores: &Stores, file: &InputFile) -> Result<ParquetIn
         return Err(fault(ParquetFault::FooterDamaged, object.name(), reason));
     }
     let budget = object.size().saturating_mul(MAX_EXPANSION).max(MIN_DECODED_BUDGET);
-    let apart = Part::of(stores, file);
+    let apart = Apart::of(stores, file);
     Ok(ParquetInput { object, footer: Arc::new(footer), metadata: arrow, options, budget, apart })
 }
 
@@ -165,8 +165,8 @@ impl ParquetInput {
         let metadata = Arc::clone(self.metadata.metadata());
         self.metadata = guarded(name, || ArrowReaderMetadata::try_new(metadata, options))?
             .map_err(|e| decode_error(name, ParquetFault::FooterDamaged, e))?;
-        if let Some(part) = &mut self.apart {
-            part.with_dictionary(column);
+        if let Some(apart) = &mut self.apart {
+            apart.with_dictionary(column);
         }
         Ok(self)
     }
@@ -208,8 +208,8 @@ impl ParquetInput {
             expected = expected.saturating_add(self.row_group_rows(group));
         }
         self.check_widths(columns, batch_size)?;
-        if let Some(part) = &self.apart {
-            return part.decode(name, self.budget, row_groups, columns, batch_size);
+        if let Some(apart) = &self.apart {
+            return apart.decode(name, self.budget, row_groups, columns, batch_size);
         }
         let metadata = Arc::clone(self.metadata.metadata());
         let reader = PinnedReader::new(self.object.clone(), metadata, row_groups, self.leaves(columns));
@@ -240,9 +240,7 @@ impl ParquetInput {
                 let reason = format!(
                     "values of {width} bytes, {batch_size} rows of which are over the limit of {MAX_BATCH_BYTES} bytes"
                 );
-                let column = self.footer.leaves.get(leaf).cloned();
-                let refusal = Refusal::new(ParquetFault::DecodedBudget, reason);
-                return Err(refusal.in_column(column).of(self.object.name()));
+                return Err(self.refused(leaf, ParquetFault::DecodedBudget, reason));
             }
         }
         Ok(())
@@ -254,11 +252,14 @@ impl ParquetInput {
             if foreign != 0 {
                 let codec = usize::try_from(foreign.trailing_zeros()).ok().and_then(|i| CODEC_NAMES.get(i));
                 let reason = format!("the column is compressed with {}", codec.unwrap_or(&"an unknown codec"));
-                let refusal = Refusal::new(ParquetFault::Codec, reason);
-                return Err(refusal.in_column(self.footer.leaves.get(leaf).cloned()).of(self.object.name()));
+                return Err(self.refused(leaf, ParquetFault::Codec, reason));
             }
         }
         Ok(())
+    }
+
+    fn refused(&self, leaf: usize, fault: ParquetFault, reason: String) -> Error {
+        Refusal::new(fault, reason).in_column(self.footer.leaves.get(leaf).cloned()).of(self.object.name())
     }
 }
 
@@ -336,7 +337,7 @@ fn panicked(file: &str, payload: Box<dyn Any + Send>) -> Error {
 }
 
 fn fault(fault: ParquetFault, file: &str, reason: String) -> Error {
-    Error::Parquet { fault, reason, file: file.to_owned(), row_group: None, column: None, source: None }
+    Refusal::new(fault, reason).of(file)
 }
 
 /// Our error for one of the decoder; errors of our own reader come back as they were.

@@ -86,13 +86,13 @@ impl<'a> Reader<'a> {
         Ok(byte)
     }
 
-    fn take(&mut self, length: usize) -> Walk<&'a [u8]> {
+    pub(crate) fn take(&mut self, length: usize) -> Walk<&'a [u8]> {
         let (taken, rest) = self.bytes.split_at_checked(length).ok_or(Broken("a length is larger than the rest"))?;
         self.bytes = rest;
         Ok(taken)
     }
 
-    fn varint(&mut self, bits: u32) -> Walk<u64> {
+    pub(crate) fn varint(&mut self, bits: u32) -> Walk<u64> {
         let mut value = 0_u64;
         for group in 0..10_u32 {
             let byte = self.byte()?;
