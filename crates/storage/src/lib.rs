@@ -63,7 +63,6 @@
 mod commit;
 mod copy_out;
 mod delta_listing;
-mod delta_pages;
 #[cfg(feature = "delta")]
 mod delta_table;
 mod durable;
@@ -84,6 +83,7 @@ mod manifest;
 mod metrics;
 mod new_file;
 mod object_chunks;
+mod pages;
 mod parquet_fault;
 mod parquet_input;
 mod pattern;

@@ -14,14 +14,14 @@ use parquet::file::metadata::ParquetMetaData;
 
 use crate::location::printable;
 use crate::pinned::Pinned;
-use crate::{Error, Result, delta_pages};
+use crate::{Error, Result, pages};
 
 /// Feeds the decoder from the pinned object.
 pub(crate) struct PinnedReader {
     object: Pinned,
     metadata: Arc<ParquetMetaData>,
-    /// Row group and column of the chunks that may have texts in a delta encoding, by the place of their first byte.
-    texts: HashMap<u64, (usize, usize)>,
+    /// Row group and column of the chunks, by the place of their first byte.
+    chunks: HashMap<u64, (usize, usize)>,
 }
 
 impl PinnedReader {
@@ -33,24 +33,24 @@ impl PinnedReader {
         leaves: impl Iterator<Item = usize>,
     ) -> Self {
         let leaves: Vec<usize> = leaves.collect();
-        let mut texts = HashMap::new();
+        let mut chunks = HashMap::new();
         for &row_group in row_groups {
             let Some(group) = metadata.row_groups().get(row_group) else { continue };
             for &leaf in &leaves {
-                if let Some(chunk) = group.columns().get(leaf).filter(|chunk| delta_pages::may_have(chunk)) {
-                    texts.insert(chunk.byte_range().0, (row_group, leaf));
+                if let Some(chunk) = group.columns().get(leaf) {
+                    chunks.insert(chunk.byte_range().0, (row_group, leaf));
                 }
             }
         }
-        Self { object, metadata, texts }
+        Self { object, metadata, chunks }
     }
 
     /// Looks at a column chunk before the decoder does, which asks for whole chunks since it knows of no page.
     fn check(&self, start: u64, bytes: &Bytes) -> Result<()> {
-        let Some(&(row_group, leaf)) = self.texts.get(&start) else { return Ok(()) };
+        let Some(&(row_group, leaf)) = self.chunks.get(&start) else { return Ok(()) };
         let group = self.metadata.row_groups().get(row_group);
         let Some(chunk) = group.and_then(|group| group.columns().get(leaf)) else { return Ok(()) };
-        delta_pages::check(chunk, bytes).map_err(|refusal| {
+        pages::check(chunk, bytes).map_err(|refusal| {
             refusal.in_chunk(row_group, printable(&chunk.column_path().string())).of(self.object.name())
         })
     }

@@ -222,10 +222,11 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// In a list or map a boolean is a byte of its own.
+    /// In a list or map a boolean is a byte of its own, but the decoder takes none for it: it would count to two billion over
+    /// nothing. No field of Parquet's that is read here is such a list.
     pub(crate) fn skip_element(&mut self, kind: Kind) -> Walk<()> {
         match kind {
-            Kind::True | Kind::False => self.take(1).map(drop),
+            Kind::True | Kind::False => Err(Broken("an unknown field has a list of booleans")),
             other => self.skip(other),
         }
     }
@@ -267,6 +268,15 @@ mod tests {
         assert_eq!(Reader::new(&structs).skip(Kind::Struct).unwrap_err().0, "it is nested more than 32 deep");
         let lists = vec![0x19; 1_000_000];
         assert_eq!(Reader::new(&lists).skip(Kind::List).unwrap_err().0, "it is nested more than 32 deep");
+    }
+
+    #[test]
+    fn booleans_in_a_list_or_map_are_an_error() {
+        for (kind, bytes) in
+            [(Kind::List, [0x22, 1, 2, 0]), (Kind::List, [0x19, 0x11, 1, 0]), (Kind::Map, [1, 0x51, 2, 1])]
+        {
+            assert_eq!(Reader::new(&bytes).skip(kind).unwrap_err().0, "an unknown field has a list of booleans");
+        }
     }
 
     #[test]

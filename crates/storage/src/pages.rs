@@ -1,4 +1,6 @@
-//! Texts in delta encodings are looked at before they are decoded.
+//! Pages are looked at before they are decoded: their headers, and texts in delta encodings.
+//!
+//! A header is walked over, so that the decoder does not lose itself in it: it skips lists of unknown fields without a bound.
 //!
 //! A page of `DELTA_BYTE_ARRAY` or `DELTA_LENGTH_BYTE_ARRAY` says itself how many texts it has and how long each is, and the
 //! decoder reserves as much before it reads one: a page of 40 bytes can ask for 72 PB, and the process aborts. Here the numbers
@@ -24,17 +26,18 @@ const MAX_VALUES: u64 = 1 << 27;
 /// Bytes that the texts of one page take when decoded.
 const MAX_TEXT_BYTES: u64 = 1 << 30;
 
-/// Whether a column may have such pages.
-pub(crate) fn may_have(chunk: &ColumnChunkMetaData) -> bool {
+/// Whether the pages of a column may hold texts.
+fn may_have_texts(chunk: &ColumnChunkMetaData) -> bool {
     matches!(chunk.column_type(), Type::BYTE_ARRAY | Type::FIXED_LEN_BYTE_ARRAY)
 }
 
-/// Refuses a column chunk with a page that the decoder must not see. What is wrong otherwise, the decoder tells.
+/// Refuses a column chunk with a page, or a header of one, that the decoder must not see. What is wrong otherwise, the decoder
+/// tells.
 ///
 /// bytes: the whole chunk
 pub(crate) fn check(chunk: &ColumnChunkMetaData, bytes: &Bytes) -> Check<()> {
-    // Where the headers cannot be walked over, the decoder's own reader of pages decides what is in them.
-    if !has_delta_page(bytes).unwrap_or(true) {
+    let damaged = |broken: Broken| Refusal::new(ParquetFault::Page, format!("a page header is damaged: {}", broken.0));
+    if !has_delta_page(bytes).map_err(damaged)? || !may_have_texts(chunk) {
         return Ok(());
     }
     let (start, _) = chunk.byte_range();
