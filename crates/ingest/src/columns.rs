@@ -88,6 +88,14 @@ impl Source {
             Source::Absent => None,
         }
     }
+
+    /// The root column of the file.
+    pub(crate) fn index(&self) -> Option<usize> {
+        match self {
+            Source::Column { index, .. } => Some(*index),
+            Source::Partition { .. } | Source::Absent => None,
+        }
+    }
 }
 
 /// What one file offers to a dataset contract.

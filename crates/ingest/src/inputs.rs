@@ -10,6 +10,7 @@ use crate::bound_file::BoundFile;
 use crate::columns::{ColumnMapping, Offer, Source, bind, clean};
 use crate::dataset_schema::DatasetSchema;
 use crate::error::Result;
+use crate::part::{ITEM, TYPE, USER};
 use crate::schema::{Dataset, RESERVED_UNREAD, USER_ID};
 use crate::size_limit::refuse_rows;
 use crate::table_input::{TableInput, file_kind};
@@ -24,6 +25,32 @@ const MOST_OWN_COLUMNS: usize = 5;
 pub(crate) struct Opened {
     pub(crate) input: TableInput,
     pub(crate) bound: BoundFile,
+}
+
+impl Opened {
+    /// Matches a file with the contract of its data set.
+    pub(crate) fn of(
+        dataset: Dataset,
+        number: usize,
+        file: &InputFile,
+        input: TableInput,
+        columns: &ColumnMapping,
+        needed: &[&str],
+    ) -> Result<Self> {
+        let name = file.location.to_string();
+        let offer = Offer { schema: input.schema(), partitions: &file.partitions, file: &name };
+        let sources = bind(dataset, columns, needed, &offer)?;
+        let (input, projection) = match dataset {
+            Dataset::Interactions => (input.with_dictionaries(text_columns(&sources))?, needed_columns(&sources)),
+            // Metadata is profiled whole.
+            Dataset::Items | Dataset::Users => {
+                let all = (0..input.schema().fields().len()).collect();
+                (input, all)
+            }
+        };
+        let label = label(name, &sources, dataset);
+        Ok(Self { input, bound: BoundFile { dataset, number, label, sources, projection } })
+    }
 }
 
 /// All files of a data set.
@@ -51,16 +78,7 @@ impl Inputs {
         let opened: Vec<TableInput> = stream::iter(opening).buffered(FOOTERS_AT_ONCE).try_collect().await?;
         let mut bound = Vec::with_capacity(files.len());
         for (number, (file, input)) in files.iter().zip(opened).enumerate() {
-            let name = file.location.to_string();
-            let offer = Offer { schema: input.schema(), partitions: &file.partitions, file: &name };
-            let sources = bind(dataset, columns, needed, &offer)?;
-            let projection = match dataset {
-                Dataset::Interactions => needed_columns(&sources),
-                // Metadata is profiled whole.
-                Dataset::Items | Dataset::Users => (0..input.schema().fields().len()).collect(),
-            };
-            let label = label(name, &sources, dataset);
-            bound.push(Opened { input, bound: BoundFile { dataset, number, label, sources, projection } });
+            bound.push(Opened::of(dataset, number, file, input, columns, needed)?);
         }
         let first = bound.first().map(|file| file.bound.label.as_str()).unwrap_or_default();
         refuse_rows(dataset, bound.iter().map(|file| file.input.rows()), first)?;
@@ -160,19 +178,20 @@ async fn list(
     Ok(files)
 }
 
-pub(crate) fn needed_columns(sources: &[Source]) -> Vec<usize> {
-    let index = |source: &Source| match source {
-        Source::Column { index, .. } => Some(*index),
-        Source::Partition { .. } | Source::Absent => None,
-    };
-    let mut columns: Vec<usize> = sources.iter().filter_map(index).collect();
+/// The columns of the file that hold texts of Interactions.
+fn text_columns(sources: &[Source]) -> impl Iterator<Item = usize> {
+    [USER, ITEM, TYPE].into_iter().filter_map(|contract| sources.get(contract)?.index())
+}
+
+fn needed_columns(sources: &[Source]) -> Vec<usize> {
+    let mut columns: Vec<usize> = sources.iter().filter_map(Source::index).collect();
     columns.sort_unstable();
     columns.dedup();
     columns
 }
 
 /// The name of a file in messages: a folder name that is a user id is blotted out.
-pub(crate) fn label(name: String, sources: &[Source], dataset: Dataset) -> String {
+fn label(name: String, sources: &[Source], dataset: Dataset) -> String {
     let user = dataset.columns().iter().position(|contract| contract.name == USER_ID);
     let Some(Source::Partition { name: folder, .. }) = user.and_then(|user| sources.get(user)) else {
         return name;

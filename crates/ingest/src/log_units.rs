@@ -8,11 +8,10 @@ use item_affinity_storage::{Stores, Tombstones, TravelledFile};
 use serde::{Deserialize, Serialize};
 use tokio::task::spawn_blocking;
 
-use crate::bound_file::BoundFile;
-use crate::columns::{ColumnMapping, Offer, bind};
+use crate::columns::ColumnMapping;
 use crate::dataset_schema::DatasetSchema;
 use crate::error::{Error, Result};
-use crate::inputs::{Opened, label, needed_columns};
+use crate::inputs::Opened;
 use crate::magnitudes::to_seconds;
 use crate::merge::{Merged, Rows};
 use crate::part::Part;
@@ -109,12 +108,8 @@ impl LogRules {
         let LogUnit { file, row_groups, first_row } = unit;
         let file = file.arrive()?;
         let input = TableInput::open(stores, &file, source.schema.as_ref()).await?;
-        let name = file.location.to_string();
-        let offer = Offer { schema: input.schema(), partitions: &file.partitions, file: &name };
-        let sources = bind(Dataset::Interactions, &source.columns, &source.needed(), &offer)?;
-        let projection = needed_columns(&sources);
-        let label = label(name, &sources, Dataset::Interactions);
-        let bound = BoundFile { dataset: Dataset::Interactions, number: 0, label, sources, projection };
+        let opened = Opened::of(Dataset::Interactions, 0, &file, input, &source.columns, &source.needed())?;
+        let Opened { input, bound } = opened;
         let mut part = Part::new(Arc::new(source.rules()));
         let mut batches = input.stream_row_groups(&row_groups, &bound.projection, BATCH_ROWS).await?;
         let mut row = first_row;

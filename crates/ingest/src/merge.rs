@@ -5,6 +5,8 @@
 
 use item_affinity_model::{Interactions, Vocabulary, VocabularyBuilder};
 use item_affinity_storage::Tombstones;
+use rayon::join;
+use rayon::prelude::*;
 
 use crate::error::Result;
 use crate::ids::Ids;
@@ -48,12 +50,18 @@ impl Merged {
     /// Puts the rows of several readers together.
     ///
     /// # Cost
-    /// One column at a time is copied, so that the peak is the rows and a third of them.
-    pub(crate) fn of(mut parts: Vec<Rows>) -> Result<Self> {
-        let (users, user) = merge_ids(parts.iter_mut().map(|part| (&mut part.users, &mut part.user)))?;
-        let (items, item) = merge_ids(parts.iter_mut().map(|part| (&mut part.items, &mut part.item)))?;
-        let time = concat(parts.iter_mut().map(|part| std::mem::take(&mut part.time)));
-        let mut weight = concat(parts.iter_mut().map(|part| std::mem::take(&mut part.weight)));
+    /// The columns are copied side by side, so that the peak is the rows twice.
+    pub(crate) fn of(parts: Vec<Rows>) -> Result<Self> {
+        let (mut users, mut items, mut times, mut weights) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for Rows { users: of_users, items: of_items, user, item, time, weight } in parts {
+            users.push((of_users, user));
+            items.push((of_items, item));
+            times.push(time);
+            weights.push(weight);
+        }
+        let ids = || join(|| merge_ids(users), || merge_ids(items));
+        let ((users, items), (time, mut weight)) = join(ids, || (concat(times), concat(weights)));
+        let ((users, user), (items, item)) = (users?, items?);
         if weight.is_empty() {
             weight.resize(time.len(), 1.0);
         }
@@ -107,7 +115,7 @@ fn renumbered(ids: &Vocabulary, mut column: Vec<u32>) -> Result<(Vocabulary, Vec
 }
 
 /// One sorted vocabulary of the ids that occur in some row, and the rows in its numbers.
-fn merge_ids<'a>(parts: impl Iterator<Item = (&'a mut Ids, &'a mut Vec<u32>)>) -> Result<(Vocabulary, Vec<u32>)> {
+fn merge_ids(parts: Vec<(Ids, Vec<u32>)>) -> Result<(Vocabulary, Vec<u32>)> {
     struct Sorted {
         ids: Vocabulary,
         used: Vec<bool>,
@@ -118,8 +126,7 @@ fn merge_ids<'a>(parts: impl Iterator<Item = (&'a mut Ids, &'a mut Vec<u32>)>) -
     let mut sorted = Vec::new();
     let mut renumbers = Vec::new();
     for (ids, column) in parts {
-        let ids = std::mem::replace(ids, Ids::new()).into_vocabulary();
-        let (ids, renumber) = VocabularyBuilder::finish(ids);
+        let (ids, renumber) = VocabularyBuilder::finish(ids.into_vocabulary());
         // An id that only filtered or rejected rows have is no user and no item of the model.
         let mut used = vec![false; ids.len()];
         for arrival in column.iter() {
@@ -128,7 +135,7 @@ fn merge_ids<'a>(parts: impl Iterator<Item = (&'a mut Ids, &'a mut Vec<u32>)>) -
         let number = vec![0; ids.len()];
         sorted.push(Sorted { ids, used, number, next: 0 });
         renumbers.push(renumber);
-        columns.push(std::mem::take(column));
+        columns.push(column);
     }
     let mut count = 0_u32;
     let mut overflow = false;
@@ -151,24 +158,23 @@ fn merge_ids<'a>(parts: impl Iterator<Item = (&'a mut Ids, &'a mut Vec<u32>)>) -
         }
         (!overflow).then_some(smallest)
     }))?;
-    let columns = columns.into_iter().zip(renumbers).zip(sorted).map(|((mut column, renumber), part)| {
-        for code in &mut column {
-            *code = part.number[renumber[*code as usize] as usize];
-        }
-        column
-    });
+    for ((column, renumber), part) in columns.iter_mut().zip(renumbers).zip(sorted) {
+        let number: Vec<u32> = renumber.iter().map(|at| part.number[*at as usize]).collect();
+        let renumber = |codes: &mut [u32]| codes.iter_mut().for_each(|code| *code = number[*code as usize]);
+        column.par_chunks_mut(CHUNK_ROWS).for_each(renumber);
+    }
     Ok((merged, concat(columns)))
 }
 
-fn concat<T>(mut columns: impl Iterator<Item = Vec<T>>) -> Vec<T> {
+/// Rows that one task numbers anew.
+const CHUNK_ROWS: usize = 1 << 18;
+
+fn concat<T>(columns: Vec<Vec<T>>) -> Vec<T> {
+    let rows = columns.iter().map(Vec::len).sum::<usize>();
+    let mut columns = columns.into_iter().filter(|column| !column.is_empty());
     let mut all = columns.next().unwrap_or_default();
-    for column in columns {
-        if all.is_empty() {
-            all = column;
-        } else {
-            all.extend(column);
-        }
-    }
+    all.reserve_exact(rows - all.len());
+    columns.for_each(|mut column| all.append(&mut column));
     all
 }
 

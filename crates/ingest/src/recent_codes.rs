@@ -58,15 +58,25 @@ impl RecentCodes {
             return;
         }
         self.remembered += 1;
-        // Twice as many as there are slots: there are more values than slots, not only new ones.
-        if self.remembered > 2 * WAYS * self.sets.len() && self.sets.len() < MOST_SETS {
-            self.sets = vec![Set([EMPTY; WAYS]); 4 * self.sets.len()];
+        // As many as there are slots: there are more values than slots, not only new ones.
+        if self.remembered > WAYS * self.sets.len() && self.sets.len() < MOST_SETS {
+            let larger = vec![Set([EMPTY; WAYS]); 4 * self.sets.len()];
+            let smaller = std::mem::replace(&mut self.sets, larger);
             self.remembered = 0;
+            // The newest of a place comes last, as it came before.
+            for slot in smaller.iter().flat_map(|set| set.0.iter().rev()).filter(|slot| **slot != EMPTY) {
+                self.put(*slot);
+            }
         }
-        let place = self.place(key);
+        self.put(key | code);
+    }
+
+    /// slot: a key with its code
+    fn put(&mut self, slot: u128) {
+        let place = self.place(slot & !CODE_MASK);
         let set = &mut self.sets[place].0;
         set.copy_within(..WAYS - 1, 1);
-        set[0] = key | code;
+        set[0] = slot;
     }
 
     /// Multiplies by 2^64 divided by the golden ratio, which spreads keys that differ in few bits (Knuth, 6.4).
@@ -102,6 +112,18 @@ mod tests {
         }
         assert_eq!(recent.sets.len(), 4 * 4 * LEAST_SETS);
         assert!(found > 4_900, "{found} of 5000 are found when the cache has grown");
+    }
+
+    #[test]
+    fn what_was_remembered_is_still_there_after_it_has_grown() {
+        let mut recent = RecentCodes::new();
+        let mut n = 0;
+        while recent.sets.len() == LEAST_SETS {
+            recent.remember(key(u128::from(n)), n);
+            n += 1;
+        }
+        let found = (0..n).filter(|n| recent.find(key(u128::from(*n))) == Some(*n)).count();
+        assert!(found > n as usize * 3 / 4, "{found} of {n}");
     }
 
     #[test]

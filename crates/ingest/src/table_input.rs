@@ -61,6 +61,19 @@ impl TableInput {
         }
     }
 
+    /// Columns of texts (root indexes) come as dictionaries where all their pages are.
+    pub(crate) fn with_dictionaries(self, columns: impl Iterator<Item = usize>) -> Result<Self> {
+        match self {
+            Self::Parquet(mut input) => {
+                for column in columns {
+                    *input = input.with_dictionary(column)?;
+                }
+                Ok(Self::Parquet(input))
+            }
+            Self::Csv(input) => Ok(Self::Csv(input)),
+        }
+    }
+
     pub(crate) async fn stream_row_groups(
         &self,
         row_groups: &[usize],

@@ -1,8 +1,7 @@
 //! Codes for a column of text: the text itself is looked at once per distinct value, not once per row.
 
-use std::sync::Arc;
-
-use arrow::array::{Array, ArrayRef, AsArray};
+use arrow::array::{AnyDictionaryArray, Array, ArrayData, ArrayRef, AsArray};
+use arrow::datatypes::{ArrowNativeType, Int32Type};
 
 use crate::error::Result;
 use crate::recent_codes::{NO_KEY, RecentCodes};
@@ -27,7 +26,7 @@ pub(crate) struct TextCodes {
     keys: Vec<u128>,
     hashes: Hashes,
     /// The dictionary of the last batch with the codes of its values: a row group shares one over its batches.
-    dictionary: Option<(ArrayRef, Vec<u32>)>,
+    dictionary: Option<(ArrayData, Vec<u32>)>,
     scratch: String,
 }
 
@@ -56,27 +55,16 @@ impl TextCodes {
         out.clear();
         out.reserve(array.len());
         if let Some(dictionary) = array.as_any_dictionary_opt() {
-            let text = Text::of(dictionary.values());
-            if text.len() == 0 {
-                out.resize(array.len(), NULL);
-                return Ok(());
-            }
-            let keys = dictionary.normalized_keys();
-            let mut codes = self.codes_of_dictionary(dictionary.values());
-            for (row, key) in keys.into_iter().enumerate() {
-                out.push(if wanted.is_some_and(|wanted| !wanted[row]) {
-                    UNREAD
-                } else if array.is_null(row) {
-                    NULL
-                } else if codes[key] == UNREAD {
-                    codes[key] = code_of(&text, key, &mut self.scratch, resolve)?;
-                    codes[key]
-                } else {
-                    codes[key]
-                });
-            }
-            self.dictionary = Some((Arc::clone(dictionary.values()), codes));
-            return Ok(());
+            let keys = array.as_dictionary_opt::<Int32Type>().map(|dictionary| dictionary.keys().values());
+            return match keys {
+                // As Parquet's own dictionaries come.
+                Some(keys) => {
+                    self.read_dictionary(dictionary, keys.iter().map(|key| key.as_usize()), wanted, out, resolve)
+                }
+                None => {
+                    self.read_dictionary(dictionary, dictionary.normalized_keys().into_iter(), wanted, out, resolve)
+                }
+            };
         }
         let text = Text::of(array);
         let left_out = |row: usize| wanted.is_some_and(|wanted| !wanted[row]);
@@ -93,23 +81,72 @@ impl TextCodes {
                     UNREAD
                 } else if text.is_null(row) {
                     NULL
-                } else if let Some(code) = self.recent.find(self.keys[position]) {
-                    code
                 } else {
-                    let code = code_of(&text, row, &mut self.scratch, resolve)?;
-                    self.recent.remember(self.keys[position], code);
-                    code
+                    self.code(&text, row, self.keys[position], resolve)?
                 });
             }
         }
         Ok(())
     }
 
+    /// key: of the text in this row
+    #[inline(always)]
+    fn code(
+        &mut self,
+        text: &Text,
+        row: usize,
+        key: u128,
+        resolve: &mut dyn FnMut(&str) -> Result<u32>,
+    ) -> Result<u32> {
+        if let Some(code) = self.recent.find(key) {
+            return Ok(code);
+        }
+        let code = match text.value(row, &mut self.scratch) {
+            TextValue::Null => NULL,
+            TextValue::NotUtf8 => NOT_UTF8,
+            TextValue::Text(text) => resolve(text)?,
+        };
+        self.recent.remember(key, code);
+        Ok(code)
+    }
+
+    fn read_dictionary(
+        &mut self,
+        dictionary: &dyn AnyDictionaryArray,
+        keys: impl Iterator<Item = usize>,
+        wanted: Option<&[bool]>,
+        out: &mut Vec<u32>,
+        resolve: &mut dyn FnMut(&str) -> Result<u32>,
+    ) -> Result<()> {
+        let text = Text::of(dictionary.values());
+        if text.len() == 0 {
+            out.resize(dictionary.len(), NULL);
+            return Ok(());
+        }
+        let nulls = dictionary.nulls();
+        let mut codes = self.codes_of_dictionary(dictionary.values());
+        for (row, key) in keys.enumerate() {
+            out.push(if wanted.is_some_and(|wanted| !wanted[row]) {
+                UNREAD
+            } else if nulls.is_some_and(|nulls| nulls.is_null(row)) {
+                NULL
+            } else if codes[key] == UNREAD {
+                // Dictionaries of row groups have much in common.
+                codes[key] = self.code(&text, key, text.key(key, &self.hashes), resolve)?;
+                codes[key]
+            } else {
+                codes[key]
+            });
+        }
+        self.dictionary = Some((dictionary.values().to_data(), codes));
+        Ok(())
+    }
+
     /// The codes found so far for these dictionary values, if they are those of the last batch.
     fn codes_of_dictionary(&mut self, values: &ArrayRef) -> Vec<u32> {
         match self.dictionary.take() {
-            // The old values are still held here, so that their address cannot belong to another array.
-            Some((last, codes)) if Arc::ptr_eq(&last, values) => codes,
+            // The old values are still held here, so that their memory cannot belong to another array.
+            Some((last, codes)) if last.ptr_eq(&values.to_data()) => codes,
             _ => vec![UNREAD; values.len()],
         }
     }
@@ -118,16 +155,10 @@ impl TextCodes {
 /// Rows whose places in the cache are fetched together: as many as the first-level cache has room for.
 const ROWS_AT_ONCE: usize = 256;
 
-fn code_of(text: &Text, row: usize, scratch: &mut String, resolve: &mut dyn FnMut(&str) -> Result<u32>) -> Result<u32> {
-    match text.value(row, scratch) {
-        TextValue::Null => Ok(NULL),
-        TextValue::NotUtf8 => Ok(NOT_UTF8),
-        TextValue::Text(text) => resolve(text),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use arrow::array::{DictionaryArray, Int64Array, StringArray, StringViewArray};
     use arrow::datatypes::{Int8Type, UInt16Type};
 

@@ -13,9 +13,9 @@ use futures::stream::{BoxStream, Stream};
 use futures::{FutureExt, StreamExt};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
-use parquet::basic::Type;
+use parquet::basic::{Encoding, EncodingMask, Type};
 use parquet::errors::ParquetError;
-use parquet::file::metadata::ParquetMetaDataReader;
+use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaDataReader};
 
 use crate::footer::Refusal;
 use crate::isolated::Apart;
@@ -38,6 +38,8 @@ const MIN_DECODED_BUDGET: u64 = 1 << 30;
 const MAX_EXPANSION: u64 = 1_000;
 /// Decoded bytes of one batch.
 const MAX_BATCH_BYTES: usize = 1 << 30;
+/// Bytes of a column chunk, before compression, beyond which its dictionary is not kept beside its batches.
+const MOST_DICTIONARY_CHUNK: i64 = 1 << 28;
 
 /// An open Parquet object whose footer passed every check. Clones share the decoded footer.
 #[derive(Clone, Debug)]
@@ -134,8 +136,8 @@ impl ParquetInput {
         self
     }
 
-    /// Reads a string column (root index) as `Dictionary(Int32, Utf8)`, so that a value that comes often is decoded
-    /// and interned once. Columns of other types stay as they are.
+    /// Reads a string column (root index) as `Dictionary(Int32, Utf8)` if that is how all its pages are encoded, so that a
+    /// value is decoded once for each row group. Other columns stay as they are.
     ///
     /// # Errors
     /// [`Error::Parquet`] when the decoder refuses its own schema.
@@ -143,7 +145,7 @@ impl ParquetInput {
         let schema = self.schema();
         let strings =
             |field: &Field| matches!(field.data_type(), DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
-        if !schema.fields().get(column).is_some_and(|field| strings(field)) {
+        if !schema.fields().get(column).is_some_and(|field| strings(field)) || !self.is_dictionary(column) {
             return Ok(self);
         }
         let dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
@@ -222,6 +224,21 @@ impl ParquetInput {
         let guarded =
             Guarded { stream: stream.boxed(), object: self.object.clone(), expected, read: 0, end: None, done: false };
         Ok(guarded.boxed())
+    }
+
+    /// Whether the footer says so of all data pages of a column. Of a chunk that is large its dictionary may be too.
+    fn is_dictionary(&self, column: usize) -> bool {
+        let only =
+            |pages: &EncodingMask| [Encoding::RLE_DICTIONARY, Encoding::PLAIN_DICTIONARY].map(|e| pages.is_only(e));
+        let chunk = |chunk: &ColumnChunkMetaData| {
+            chunk.uncompressed_size() <= MOST_DICTIONARY_CHUNK
+                && chunk.page_encoding_stats_mask().is_some_and(|pages| only(pages).contains(&true))
+        };
+        let mut leaves = self.leaves(std::slice::from_ref(&column)).map(|leaf| {
+            let groups = self.metadata.metadata().row_groups().iter();
+            groups.map(|group| group.columns().get(leaf)).all(|of_group| of_group.is_some_and(chunk))
+        });
+        leaves.all(|leaf| leaf)
     }
 
     fn leaves<'a>(&'a self, columns: &'a [usize]) -> impl Iterator<Item = usize> + 'a {

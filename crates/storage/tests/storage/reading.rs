@@ -61,18 +61,18 @@ async fn footer_longer_than_the_first_read_is_read_whole() {
 }
 
 #[tokio::test]
-async fn string_column_can_be_read_as_a_dictionary() {
+async fn string_column_is_read_as_a_dictionary_where_it_is_one() {
     let batch = sample(2_500);
-    for dictionary in [true, false] {
+    let as_dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+    for (dictionary, expected) in [(true, &as_dictionary), (false, batch.column(0).data_type())] {
         let bytes = write(&batch, &Options { dictionary, ..Options::default() });
         let input = open(bytes).await.unwrap().with_dictionary(0).unwrap().with_dictionary(1).unwrap();
-        let expected = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
-        assert_eq!(input.schema().field(0).data_type(), &expected);
+        assert_eq!(input.schema().field(0).data_type(), expected);
         assert_eq!(input.schema().field(1).data_type(), &DataType::Int64);
         let mut from = 0;
         let mut stream = input.stream(&[0], 300).await.unwrap();
         while let Some(read) = stream.try_next().await.unwrap() {
-            assert_eq!(read.column(0).data_type(), &expected);
+            assert_eq!(read.column(0).data_type(), expected);
             let plain = cast(read.column(0), &DataType::Utf8).unwrap();
             assert_eq!(plain.as_ref(), batch.column(0).slice(from, read.num_rows()).as_ref());
             from += read.num_rows();
