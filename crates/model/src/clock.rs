@@ -35,19 +35,17 @@ impl Clock {
     /// without events.
     #[must_use]
     pub fn of(interactions: &Interactions, horizon: Option<i64>) -> Option<Self> {
-        let mut times = interactions.times().to_vec();
-        times.par_sort_unstable();
-        let newest = *times.last()?;
-        let as_of = newest.saturating_add(resolution(&times));
-        let horizon =
-            horizon.unwrap_or_else(|| as_of.saturating_sub(times[place(times.len(), 1.0 - NEWEST_SHARE)])).max(1);
+        let (_, newest) = interactions.time_range()?;
+        let as_of = newest.saturating_add(resolution(interactions.times()));
+        let span = || as_of.saturating_sub(time_at_share(interactions, 1.0 - NEWEST_SHARE)?).into();
+        let horizon = horizon.or_else(span)?.max(1);
         Some(Self { as_of, horizon })
     }
 
     /// The clock right after the newest of some times, of which all distances are multiples of a step; 0 for one time alone.
     #[must_use]
     pub fn after(newest: i64, step: i64, horizon: i64) -> Self {
-        Self { as_of: newest.saturating_add(at_most_a_day(step)), horizon: horizon.max(1) }
+        Self { as_of: newest.saturating_add(at_most_a_day(step.unsigned_abs())), horizon: horizon.max(1) }
     }
 
     /// The held-out window before this clock: as long as the horizon if enough events lie before it, else as long as
@@ -64,11 +62,36 @@ impl Clock {
 }
 
 /// The time below which this share of the events lies; none without events.
+///
+/// # Cost
+/// Two passes over the times, and a selection among the few that are near it.
 pub(crate) fn time_at_share(interactions: &Interactions, share: f64) -> Option<i64> {
-    let mut times = interactions.times().to_vec();
-    let at = place(times.len(), share);
-    (!times.is_empty()).then(|| *times.select_nth_unstable(at).1)
+    let (first, newest) = interactions.time_range()?;
+    let times = interactions.times();
+    // Equal spans of time, numbered from the oldest.
+    let bits = u64::BITS - newest.abs_diff(first).leading_zeros();
+    #[allow(clippy::cast_possible_truncation)] // below SPANS
+    let span = |time: i64| (time.abs_diff(first) >> bits.saturating_sub(SPAN_BITS)) as usize;
+    let count = |mut counts: Vec<usize>, times: &[i64]| {
+        times.iter().for_each(|time| counts[span(*time)] += 1);
+        counts
+    };
+    let add = |a: Vec<usize>, b: Vec<usize>| a.iter().zip(&b).map(|(a, b)| a + b).collect();
+    let none = || vec![0; 1 << SPAN_BITS];
+    let counts = times.par_chunks(CHUNK).fold(none, count).reduce(none, add);
+    let (mut at, mut there) = (place(times.len(), share), 0);
+    while at >= counts[there] {
+        at -= counts[there];
+        there += 1;
+    }
+    let mut near: Vec<i64> = times.par_iter().copied().filter(|time| span(*time) == there).collect();
+    Some(*near.select_nth_unstable(at).1)
 }
+
+/// Spans of time that are counted, as a power of two.
+const SPAN_BITS: u32 = 12;
+/// Times that a task counts.
+const CHUNK: usize = 1 << 18;
 
 /// The place of this share among so many sorted values.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
@@ -77,24 +100,33 @@ fn place(count: usize, share: f64) -> usize {
 }
 
 /// The largest step, of at most a day, that all distances between times are multiples of.
-fn resolution(sorted: &[i64]) -> i64 {
-    let mut step = 0i64;
-    for pair in sorted.windows(2) {
-        step = gcd(step, pair[1].saturating_sub(pair[0]));
-        if step == 1 {
-            break;
+fn resolution(times: &[i64]) -> i64 {
+    let first = times.first().copied().unwrap_or_default();
+    let of_some = |times: &[i64]| {
+        let mut step = 0u64;
+        for time in times {
+            let distance = time.abs_diff(first);
+            // Mostly one division says that nothing changes.
+            if step == 0 || distance % step != 0 {
+                step = gcd(step, distance);
+            }
+            if step == 1 {
+                break;
+            }
         }
-    }
+        step
+    };
+    let step = times.par_chunks(CHUNK).map(of_some).reduce(|| 0, gcd);
     at_most_a_day(step)
 }
 
 /// The part of a step that days are multiples of; a second for no step.
-fn at_most_a_day(step: i64) -> i64 {
-    const DAY: i64 = 86_400;
-    if step == 0 { 1 } else { gcd(step, DAY) }
+fn at_most_a_day(step: u64) -> i64 {
+    const DAY: u64 = 86_400;
+    if step == 0 { 1 } else { gcd(step, DAY).cast_signed() }
 }
 
-fn gcd(a: i64, b: i64) -> i64 {
+fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
@@ -117,6 +149,25 @@ mod tests {
         assert_eq!(Clock::of(&at(&times), None), Some(Clock { as_of: 1_701, horizon: 71 }));
         assert_eq!(Clock::of(&at(&times), Some(5)), Some(Clock { as_of: 1_701, horizon: 5 }));
         assert_eq!(Clock::of(&at(&[]), None), None);
+    }
+
+    #[test]
+    fn a_share_of_the_events_is_found_as_by_sorting_them() {
+        for (count, spread) in [(1, 1), (7, 2), (10_000, 3), (10_000, 5_000), (30_000, 40_000_000_000)] {
+            let mut times: Vec<i64> = (0..count)
+                .map(|n: i64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15_u64.cast_signed()).rem_euclid(spread))
+                .collect();
+            times.push(-spread * 3);
+            let events = at(&times);
+            times.sort_unstable();
+            for share in [0.0, 0.3, 0.75, 0.9, 1.0] {
+                let expected = times[place(times.len(), share)];
+                assert_eq!(time_at_share(&events, share), Some(expected), "{count} {spread} {share}");
+            }
+        }
+        let ends = at(&[i64::MIN, i64::MIN, i64::MAX]);
+        assert_eq!((time_at_share(&ends, 0.5), time_at_share(&ends, 1.0)), (Some(i64::MIN), Some(i64::MAX)));
+        assert_eq!(time_at_share(&at(&[]), 0.5), None);
     }
 
     #[test]

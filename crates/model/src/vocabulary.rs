@@ -154,7 +154,7 @@ impl VocabularyBuilder {
             count: id.len() as u64,
             most: u64::from(u32::MAX),
         })?;
-        let prefix = prefix(id);
+        let prefix = prefix(id.as_bytes());
         let hash = hasher.hash_one(id.as_bytes());
         let same = |known: &Known| {
             (known.prefix, known.length) == (prefix, length)
@@ -199,11 +199,8 @@ impl VocabularyBuilder {
     pub fn finish(self) -> (Vocabulary, Vec<u32>) {
         let arrived = self.arrived;
         drop(self.table);
-        // Most comparisons end at the first eight bytes, which lie in the sorted array itself.
-        let mut order: Vec<(u64, u32)> = (0u32..).zip(arrived.iter()).map(|(n, id)| (prefix(id), n)).collect();
-        order.par_sort_unstable_by(|a, b| {
-            a.0.cmp(&b.0).then_with(|| arrived.slice(a.1 as usize).cmp(arrived.slice(b.1 as usize)))
-        });
+        let mut order: Vec<(u64, u32)> = (0u32..).zip(arrived.iter()).map(|(number, _)| (0, number)).collect();
+        sort_from(0, &mut order, &arrived);
         let mut renumber = vec![0; arrived.len()];
         let mut text = String::with_capacity(arrived.text.len());
         let mut ends = Vec::with_capacity(arrived.len());
@@ -216,11 +213,35 @@ impl VocabularyBuilder {
     }
 }
 
+/// Ids with eight equal bytes, of which a comparison of texts sorts at most so many.
+const FEW: usize = 16;
+
+/// Sorts ids that are equal up to a byte.
+///
+/// order: room for a key, and the number of an id
+/// # Cost
+/// Keys of eight bytes are compared in the sorted array itself; only ids that share them are looked at again, behind them.
+fn sort_from(start: usize, order: &mut [(u64, u32)], ids: &Vocabulary) {
+    let rest = |number: u32| ids.slice(number as usize).as_bytes().get(start..).unwrap_or_default();
+    // Where all have ended, or end in zeros, keys no longer tell them apart.
+    if order.len() <= FEW || order.iter().all(|(_, number)| rest(*number).is_empty()) {
+        order.sort_unstable_by(|a, b| ids.slice(a.1 as usize).cmp(ids.slice(b.1 as usize)));
+        return;
+    }
+    order.iter_mut().for_each(|(key, number)| *key = prefix(rest(*number)));
+    order.par_sort_unstable();
+    for equal in order.chunk_by_mut(|a, b| a.0 == b.0).filter(|equal| equal.len() > 1) {
+        sort_from(start + KEY_BYTES, equal, ids);
+    }
+}
+
+const KEY_BYTES: usize = size_of::<u64>();
+
 /// The first eight bytes as a number in the order of the bytes.
-fn prefix(id: &str) -> u64 {
-    let mut bytes = [0; 8];
-    let length = id.len().min(8);
-    bytes[..length].copy_from_slice(&id.as_bytes()[..length]);
+fn prefix(id: &[u8]) -> u64 {
+    let mut bytes = [0; KEY_BYTES];
+    let length = id.len().min(KEY_BYTES);
+    bytes[..length].copy_from_slice(&id[..length]);
     u64::from_be_bytes(bytes)
 }
 
@@ -246,6 +267,29 @@ mod tests {
         }
         assert_eq!(vocabulary.index_of("item-00011"), None);
         assert_eq!(vocabulary.id(9), None);
+    }
+
+    #[test]
+    fn ids_that_share_many_bytes_are_sorted_as_a_plain_sort_does() {
+        let ids = (0..3_000_u32).map(|n| {
+            let n = n.wrapping_mul(2_654_435_761) >> 12;
+            let long = "a place that many have in common/".repeat(n as usize % 3);
+            match n % 5 {
+                0 => format!("{long}{n}"),
+                1 => format!("{long}\0\0\0{}", "\0".repeat(n as usize % 20)),
+                2 => format!("{long}{:09}", n / 1000),
+                _ => format!("{long}é{n:020}"),
+            }
+        });
+        let mut builder = VocabularyBuilder::new();
+        let mut sorted: Vec<String> = ids.collect();
+        for id in &sorted {
+            builder.intern(id).unwrap();
+        }
+        let (vocabulary, _) = builder.finish();
+        sorted.sort_unstable();
+        sorted.dedup();
+        assert!(vocabulary.iter().eq(sorted.iter()));
     }
 
     #[test]
