@@ -355,9 +355,29 @@ mod tests {
         for dictionary in [false, true] {
             let properties = WriterProperties::builder().set_dictionary_enabled(dictionary).build();
             let (chunk, bytes) = written(&texts, properties);
-            assert!(may_have(&chunk));
+            assert!(may_have_texts(&chunk));
             assert_eq!(has_delta_page(&bytes), Ok(false));
+            assert!(check(&chunk, &bytes).is_ok());
         }
+    }
+
+    #[test]
+    fn headers_in_which_the_decoder_would_count_without_end_are_refused() {
+        let (chunk, bytes) = written(&[Some("a".to_owned())], WriterProperties::builder().build());
+        // A page type and two sizes of 0, then field 15: a list of 2³¹ − 1 booleans, and one of two.
+        let known = [0x15, 0, 0x15, 0, 0x15, 0, 0xc9];
+        let lists: [(&[u8], _); 2] = [
+            (&[0xf1, 0xff, 0xff, 0xff, 0xff, 0x07, 0], "a list is longer than the rest"),
+            (&[0x21, 1, 1, 0], "an unknown field has a list of booleans"),
+        ];
+        for (list, reason) in lists {
+            let page = Bytes::from([&known, list].concat());
+            let error = check(&chunk, &page).unwrap_err().of("f").to_string();
+            assert!(error.contains(&format!("ERR_PAGE: a page header is damaged: {reason}")), "{error}");
+        }
+        let cut = bytes.slice(..bytes.len() - 1);
+        let error = check(&chunk, &cut).unwrap_err().of("f").to_string();
+        assert!(error.contains("a page reaches out of its chunk"), "{error}");
     }
 
     /// Blocks of 128 numbers in 4 parts, the number of texts, the first length, and a block of equal lengths.
