@@ -13,7 +13,7 @@ use futures::stream::{BoxStream, Stream};
 use futures::{FutureExt, StreamExt};
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions};
 use parquet::arrow::{ParquetRecordBatchStreamBuilder, ProjectionMask};
-use parquet::basic::{Encoding, EncodingMask, Type};
+use parquet::basic::{ConvertedType, Encoding, Type};
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaDataReader};
 
@@ -226,19 +226,21 @@ impl ParquetInput {
         Ok(guarded.boxed())
     }
 
-    /// Whether the footer says so of all data pages of a column. Of a chunk that is large its dictionary may be too.
+    /// Whether the footer says so of all data pages of a column of texts. Of a chunk that is large its dictionary may be too.
     fn is_dictionary(&self, column: usize) -> bool {
-        let only =
-            |pages: &EncodingMask| [Encoding::RLE_DICTIONARY, Encoding::PLAIN_DICTIONARY].map(|e| pages.is_only(e));
-        let chunk = |chunk: &ColumnChunkMetaData| {
+        let dictionary = |chunk: &ColumnChunkMetaData| {
             chunk.uncompressed_size() <= MOST_DICTIONARY_CHUNK
-                && chunk.page_encoding_stats_mask().is_some_and(|pages| only(pages).contains(&true))
+                && chunk.page_encoding_stats_mask().is_some_and(|pages| {
+                    pages.is_only(Encoding::RLE_DICTIONARY) || pages.is_only(Encoding::PLAIN_DICTIONARY)
+                })
         };
-        let mut leaves = self.leaves(std::slice::from_ref(&column)).map(|leaf| {
-            let groups = self.metadata.metadata().row_groups().iter();
-            groups.map(|group| group.columns().get(leaf)).all(|of_group| of_group.is_some_and(chunk))
-        });
-        leaves.all(|leaf| leaf)
+        let descriptor = self.metadata.parquet_schema();
+        let groups = self.metadata.metadata().row_groups();
+        self.leaves(&[column]).all(|leaf| {
+            // The decoder makes bytes of the values of others.
+            descriptor.column(leaf).converted_type() == ConvertedType::UTF8
+                && groups.iter().all(|group| group.columns().get(leaf).is_some_and(dictionary))
+        })
     }
 
     fn leaves<'a>(&'a self, columns: &'a [usize]) -> impl Iterator<Item = usize> + 'a {
