@@ -47,7 +47,7 @@ pub struct Ingested {
 /// columns checked first; too many bad rows, two units of time and filters that leave nothing are known at the end.
 ///
 /// # Cost
-/// 20 bytes a kept row, twice while they are sorted, and the ids once per reader.
+/// 36 bytes a kept row while they are sorted, 44 if rows may weigh differently, and 20 afterwards; the ids once per reader.
 pub async fn read_interactions(
     stores: &Stores,
     source: &InteractionsSource,

@@ -121,7 +121,8 @@ async fn read_all(
     let units = units(&files);
     let processors = || std::thread::available_parallelism().map_or(1, usize::from);
     let readers = source.threads.unwrap_or_else(processors).min(units.len()).clamp(1, MOST_READERS);
-    let memory = ReadMemory::new(source.memory_limit);
+    let rules = Arc::new(source.rules());
+    let memory = ReadMemory::new(source.memory_limit, rules.weighs());
     // A census keeps no row.
     if census.is_none() && source.keeps_all() {
         memory.refuse(total_rows)?;
@@ -129,7 +130,6 @@ async fn read_all(
     let (next, stopped) = (AtomicUsize::new(0), watch::Sender::new(false));
     let work = Arc::new(Work { files, units, next, memory, stopped });
     let _stop = StopOnDrop(Arc::clone(&work));
-    let rules = Arc::new(source.rules());
     let (sender, mut progress) = mpsc::unbounded_channel();
     let mut tasks = JoinSet::new();
     for _ in 0..readers {

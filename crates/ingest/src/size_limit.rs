@@ -8,8 +8,10 @@ use crate::schema::Dataset;
 
 /// The most rows of a data set. Further on rows, pairs and the events of a user are counted by `u32`.
 const MOST_ROWS: u64 = u32::MAX as u64;
-/// Bytes of a row while interactions are sorted: 20 as they were read, and 12 of copies of its columns.
-const ROW_BYTES: u64 = 32;
+/// Bytes of a row while interactions are sorted: 20 as they were read, and its time, item and user once more.
+const ROW_BYTES: u64 = 36;
+/// Where rows weigh differently their weight goes with them, in whole words.
+const WEIGHED_ROW_BYTES: u64 = 44;
 
 /// A step that takes more memory than a job may have.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,24 +67,27 @@ pub(crate) fn refuse_rows(dataset: Dataset, rows: impl Iterator<Item = Option<u6
 #[derive(Debug)]
 pub(crate) struct ReadMemory {
     limit: Option<u64>,
+    row_bytes: u64,
     held: AtomicU64,
 }
 
 impl ReadMemory {
-    pub(crate) fn new(limit: Option<u64>) -> Self {
-        Self { limit, held: AtomicU64::new(0) }
+    /// weighed: whether rows may weigh differently
+    pub(crate) fn new(limit: Option<u64>, weighed: bool) -> Self {
+        let row_bytes = if weighed { WEIGHED_ROW_BYTES } else { ROW_BYTES };
+        Self { limit, row_bytes, held: AtomicU64::new(0) }
     }
 
     /// Refuses so many rows before any is read.
     pub(crate) fn refuse(&self, rows: u64) -> Result<()> {
-        self.check(rows.saturating_mul(ROW_BYTES))
+        self.check(rows.saturating_mul(self.row_bytes))
     }
 
     /// Counts what a reader holds now, where it held `before`; gives what it holds.
     ///
     /// ids: bytes of the ids, which are copied once when readers are put together
     pub(crate) fn grow(&self, before: u64, rows: usize, ids: usize) -> Result<u64> {
-        let now = (rows as u64).saturating_mul(ROW_BYTES).saturating_add((ids as u64).saturating_mul(2));
+        let now = (rows as u64).saturating_mul(self.row_bytes).saturating_add((ids as u64).saturating_mul(2));
         let grown = now.saturating_sub(before);
         self.check(self.held.fetch_add(grown, Ordering::Relaxed).saturating_add(grown))?;
         Ok(before.max(now))
@@ -117,13 +122,14 @@ mod tests {
 
     #[test]
     fn readers_share_one_limit_and_pass_it_together() {
-        let memory = ReadMemory::new(Some(3_200));
+        let memory = ReadMemory::new(Some(3_600), false);
         assert!(memory.refuse(100).is_ok() && memory.refuse(101).is_err() && memory.refuse(u64::MAX).is_err());
         let one = memory.grow(0, 40, 0).unwrap();
         let other = memory.grow(0, 40, 0).unwrap();
-        assert_eq!(memory.grow(one, 40, 100).unwrap(), 1_480);
+        assert_eq!(memory.grow(one, 40, 100).unwrap(), 1_640);
         let error = memory.grow(other, 60, 0).unwrap_err().to_string();
         assert!(error.starts_with("ERR_MEMORY_LIMIT: reading interactions takes about 1 MB"), "{error}");
-        assert!(ReadMemory::new(None).grow(0, usize::MAX, usize::MAX).is_ok());
+        assert!(ReadMemory::new(Some(4_400), true).refuse(101).is_err());
+        assert!(ReadMemory::new(None, true).grow(0, usize::MAX, usize::MAX).is_ok());
     }
 }
