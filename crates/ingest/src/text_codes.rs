@@ -55,6 +55,11 @@ impl TextCodes {
         out.clear();
         out.reserve(array.len());
         if let Some(dictionary) = array.as_any_dictionary_opt() {
+            // Of no values there are no keys.
+            if dictionary.values().is_empty() {
+                out.resize(array.len(), NULL);
+                return Ok(());
+            }
             let keys = array.as_dictionary_opt::<Int32Type>().map(|dictionary| dictionary.keys().values());
             return match keys {
                 // As Parquet's own dictionaries come.
@@ -119,10 +124,6 @@ impl TextCodes {
         resolve: &mut dyn FnMut(&str) -> Result<u32>,
     ) -> Result<()> {
         let text = Text::of(dictionary.values());
-        if text.len() == 0 {
-            out.resize(dictionary.len(), NULL);
-            return Ok(());
-        }
         let nulls = dictionary.nulls();
         let mut codes = self.codes_of_dictionary(dictionary.values());
         for (row, key) in keys.enumerate() {
