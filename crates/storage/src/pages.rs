@@ -51,21 +51,41 @@ pub(crate) fn check(chunk: &ColumnChunkMetaData, bytes: &Bytes) -> Check<()> {
     Ok(())
 }
 
-/// Whether a page header of the chunk names a delta encoding of texts.
+/// Walks over all page headers of a chunk; whether one names a delta encoding of texts.
+///
+/// A known field must have its type: the decoder does not ask for it, and would go on at another place.
 fn has_delta_page(mut bytes: &[u8]) -> Walk<bool> {
+    let mut found = false;
     while !bytes.is_empty() {
         let mut reader = Reader::new(bytes);
         let (mut length, mut encoding) = (0, 0);
         reader.fields(|reader, field| {
             match field.id {
-                3 => length = reader.i32()?,
-                5 | 8 if field.kind == Kind::Struct => {
-                    let place = if field.id == 5 { 2 } else { 4 };
+                1..=4 => {
+                    field.expect(Kind::I32)?;
+                    let number = reader.i32()?;
+                    if field.id == 3 {
+                        length = number;
+                    }
+                }
+                5..=8 => {
+                    field.expect(Kind::Struct)?;
+                    // The last of its fields that begin with numbers, and which of them is the encoding of the values.
+                    let (numbers, place) = match field.id {
+                        5 => (4, Some(2)),
+                        7 => (2, None),
+                        8 => (6, Some(4)),
+                        _ => (0, None),
+                    };
                     reader.fields(|reader, inner| {
-                        if inner.id != place || inner.kind != Kind::I32 {
+                        if !(1..=numbers).contains(&inner.id) {
                             return Ok::<_, Broken>(false);
                         }
-                        encoding = reader.i32()?;
+                        inner.expect(Kind::I32)?;
+                        let number = reader.i32()?;
+                        if Some(inner.id) == place {
+                            encoding = number;
+                        }
                         Ok(true)
                     })?;
                 }
@@ -73,13 +93,11 @@ fn has_delta_page(mut bytes: &[u8]) -> Walk<bool> {
             }
             Ok(true)
         })?;
-        if [Encoding::DELTA_BYTE_ARRAY as i32, Encoding::DELTA_LENGTH_BYTE_ARRAY as i32].contains(&encoding) {
-            return Ok(true);
-        }
+        found |= [Encoding::DELTA_BYTE_ARRAY as i32, Encoding::DELTA_LENGTH_BYTE_ARRAY as i32].contains(&encoding);
         let length = usize::try_from(length).map_err(|_| Broken("a page has a negative size"))?;
         bytes = reader.rest().get(length..).ok_or(Broken("a page reaches out of its chunk"))?;
     }
-    Ok(false)
+    Ok(found)
 }
 
 /// What of a page is texts in a delta encoding: the page without its levels.
@@ -370,11 +388,21 @@ mod tests {
             (&[0xf1, 0xff, 0xff, 0xff, 0xff, 0x07, 0], "a list is longer than the rest"),
             (&[0x21, 1, 1, 0], "an unknown field has a list of booleans"),
         ];
-        for (list, reason) in lists {
-            let page = Bytes::from([&known, list].concat());
-            let error = check(&chunk, &page).unwrap_err().of("f").to_string();
+        let refused = |page: Vec<u8>, reason| {
+            let error = check(&chunk, &Bytes::from(page)).unwrap_err().of("f").to_string();
             assert!(error.contains(&format!("ERR_PAGE: a page header is damaged: {reason}")), "{error}");
+        };
+        // An empty page of texts in a delta encoding, with which the walk does not end.
+        let delta = [0x15, 0, 0x15, 0, 0x15, 0, 0x2c, 0x15, 0, 0x15, 12, 0x15, 6, 0x15, 6, 0, 0];
+        assert_eq!(has_delta_page(&delta), Ok(true));
+        for (list, reason) in lists {
+            refused([&known, list].concat(), reason);
+            refused([&delta[..], &known, list].concat(), reason);
         }
+        // Bytes where the decoder reads a page size, and where it reads a header of a page.
+        refused(vec![0x15, 0, 0x15, 0, 0x18, 0, 0], "a known field has another type");
+        refused(vec![0x15, 0, 0x15, 0, 0x15, 0, 0x28, 0, 0], "a known field has another type");
+        refused(vec![0x15, 0, 0x15, 0, 0x15, 0, 0x2c, 0x18, 0, 0, 0], "a known field has another type");
         let cut = bytes.slice(..bytes.len() - 1);
         let error = check(&chunk, &cut).unwrap_err().of("f").to_string();
         assert!(error.contains("a page reaches out of its chunk"), "{error}");
