@@ -8,6 +8,10 @@ use crate::interactions::Interactions;
 const NEWEST_SHARE: f64 = 0.1;
 /// The share of the events that must lie before the held-out window: a model of less says little about one of all.
 const LEAST_BEFORE: f64 = 0.75;
+/// Spans of time that are counted, as a power of two.
+const SPAN_BITS: u32 = 12;
+/// Times that a task counts.
+const CHUNK: usize = 1 << 18;
 
 /// The moment from which a model looks ahead, and how far.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -37,7 +41,7 @@ impl Clock {
     pub fn of(interactions: &Interactions, horizon: Option<i64>) -> Option<Self> {
         let (_, newest) = interactions.time_range()?;
         let as_of = newest.saturating_add(resolution(interactions.times()));
-        let span = || as_of.saturating_sub(time_at_share(interactions, 1.0 - NEWEST_SHARE)?).into();
+        let span = || Some(as_of.saturating_sub(time_at_share(interactions, 1.0 - NEWEST_SHARE)?));
         let horizon = horizon.or_else(span)?.max(1);
         Some(Self { as_of, horizon })
     }
@@ -70,7 +74,7 @@ pub(crate) fn time_at_share(interactions: &Interactions, share: f64) -> Option<i
     let times = interactions.times();
     // Equal spans of time, numbered from the oldest.
     let bits = u64::BITS - newest.abs_diff(first).leading_zeros();
-    #[allow(clippy::cast_possible_truncation)] // below SPANS
+    #[allow(clippy::cast_possible_truncation)] // below 2^SPAN_BITS
     let span = |time: i64| (time.abs_diff(first) >> bits.saturating_sub(SPAN_BITS)) as usize;
     let count = |mut counts: Vec<usize>, times: &[i64]| {
         times.iter().for_each(|time| counts[span(*time)] += 1);
@@ -87,11 +91,6 @@ pub(crate) fn time_at_share(interactions: &Interactions, share: f64) -> Option<i
     let mut near: Vec<i64> = times.par_iter().copied().filter(|time| span(*time) == there).collect();
     Some(*near.select_nth_unstable(at).1)
 }
-
-/// Spans of time that are counted, as a power of two.
-const SPAN_BITS: u32 = 12;
-/// Times that a task counts.
-const CHUNK: usize = 1 << 18;
 
 /// The place of this share among so many sorted values.
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]

@@ -57,7 +57,9 @@ pub(super) fn by_user(indptr: &[usize], user_index: Vec<u32>, columns: Columns) 
         drop((user_index, item_index, time));
         events.par_iter().map(|event| (event.1, event.0)).unzip_into_vecs(&mut items, &mut times);
         // −0 is as much as 0.
-        weight.fill(first + 0.0);
+        if first == 0.0 {
+            weight.fill(0.0);
+        }
     } else {
         let bits = |at: usize| (weight[at] + 0.0).to_bits();
         let events = sorted(indptr, &user_index, |at| (time[at], item_index[at], bits(at), user_index[at]));
