@@ -1,8 +1,8 @@
 //! The footer of a Parquet file: the walk that checks it, and what is known after it.
 
 use crate::schema_tree::Schema;
-use crate::thrift::{Broken, Kind, Reader, Walk};
-use crate::{Error, ParquetFault, Result};
+use crate::thrift::{Broken, Kind, Reader, Shape, Walk};
+use crate::{Error, ParquetFault, Result, footer_shapes as shapes};
 
 const MAX_ROW_GROUPS: usize = 100_000;
 const MAX_CHUNKS: usize = 1_000_000;
@@ -94,8 +94,9 @@ pub(crate) fn walk(bytes: &[u8], data_end: u64) -> Check<Footer> {
             }
             5 | 7 => {
                 field.expect(Kind::List)?;
-                short_list(reader)?;
+                short_list(reader, if field.id == 5 { &shapes::KEY_VALUE } else { &shapes::COLUMN_ORDER })?;
             }
+            6 => reader.skip_as(field.kind, &shapes::CREATED_BY)?,
             8 => return Err(Refusal::new(ParquetFault::Encrypted, "columns are encrypted")),
             _ => return Ok(false),
         }
@@ -118,12 +119,12 @@ pub(crate) fn walk(bytes: &[u8], data_end: u64) -> Check<Footer> {
 }
 
 /// Walks over a list for which readers reserve memory.
-fn short_list(reader: &mut Reader<'_>) -> Walk<()> {
+fn short_list(reader: &mut Reader<'_>, element: &Shape) -> Walk<()> {
     let (kind, count) = reader.list()?;
     if count > MAX_OTHER_LIST {
         return Err(Broken("a list has more than 100,000 elements"));
     }
-    (0..count).try_for_each(|_| reader.skip_element(kind))
+    (0..count).try_for_each(|_| reader.skip_as(kind, element))
 }
 
 /// What all row groups say together.
@@ -186,8 +187,9 @@ impl RowGroups {
                 }
                 4 => {
                     field.expect(Kind::List)?;
-                    short_list(reader)?;
+                    short_list(reader, &shapes::SORTING_COLUMN)?;
                 }
+                7 => reader.skip_as(field.kind, &shapes::ORDINAL)?,
                 _ => return Ok(false),
             }
             Ok::<_, Refusal>(true)
@@ -298,12 +300,17 @@ impl Chunk {
                 15 => chunk.bloom_filter.1 = number(Kind::I32)?,
                 2 | 3 | 8 | 13 => {
                     field.expect(Kind::List)?;
-                    short_list(reader)?;
+                    let element = match field.id {
+                        2 => &shapes::ENCODING,
+                        3 => &shapes::PATH_PART,
+                        8 => &shapes::KEY_VALUE,
+                        _ => &shapes::PAGE_ENCODING,
+                    };
+                    short_list(reader, element)?;
                 }
-                12 | 16 => {
-                    field.expect(Kind::Struct)?;
-                    return Ok(false);
-                }
+                12 => reader.skip_as(field.kind, &shapes::STATISTICS)?,
+                16 => reader.skip_as(field.kind, &shapes::SIZE_STATISTICS)?,
+                17 => reader.skip_as(field.kind, &shapes::GEOSPATIAL_STATISTICS)?,
                 _ => return Ok::<_, Broken>(false),
             }
             required |= u32::try_from(field.id).ok().and_then(|id| 1_u32.checked_shl(id)).unwrap_or(0);

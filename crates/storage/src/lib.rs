@@ -71,6 +71,7 @@ mod file_mode;
 mod file_writer;
 mod folder;
 mod footer;
+mod footer_shapes;
 mod garbage;
 mod http_client;
 mod isolated;

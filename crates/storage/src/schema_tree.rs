@@ -2,6 +2,7 @@
 
 use crate::ParquetFault;
 use crate::footer::{Check, Refusal};
+use crate::footer_shapes::LOGICAL_TYPE;
 use crate::location::printable;
 use crate::thrift::{Broken, Kind, Reader};
 
@@ -79,6 +80,7 @@ impl Schema {
                     field.expect(Kind::I32)?;
                     children = reader.i32()?;
                 }
+                10 => reader.skip_as(field.kind, &LOGICAL_TYPE)?,
                 _ => return Ok::<_, Broken>(false),
             }
             Ok(true)

@@ -12,6 +12,8 @@ const MAX_DEPTH: u32 = 32;
 /// Elements of all lists together: a reader may reserve a hundred bytes for an element of one byte.
 const MAX_ELEMENTS: usize = 20_000_000;
 
+const OTHER_TYPE: Broken = Broken("a known field has another type");
+
 /// The wire type of a value.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Kind {
@@ -59,8 +61,18 @@ pub(crate) struct Field {
 
 impl Field {
     pub(crate) fn expect(self, kind: Kind) -> Walk<()> {
-        if self.kind == kind { Ok(()) } else { Err(Broken("a known field has another type")) }
+        if self.kind == kind { Ok(()) } else { Err(OTHER_TYPE) }
     }
+}
+
+/// What the decoder takes a value for. It goes by the numbers of fields and does not ask what type they name: of another type
+/// it would go on at another place than a walk does.
+#[derive(Debug)]
+pub(crate) enum Shape {
+    Is(Kind),
+    /// The fields that it knows.
+    Struct(&'static [(i16, Shape)]),
+    List(&'static Shape),
 }
 
 /// A position in the bytes of one footer.
@@ -224,10 +236,38 @@ impl<'a> Reader<'a> {
 
     /// In a list or map a boolean is a byte of its own, but the decoder takes none for it: it would count to two billion over
     /// nothing. No field of Parquet's that is read here is such a list.
-    pub(crate) fn skip_element(&mut self, kind: Kind) -> Walk<()> {
+    fn skip_element(&mut self, kind: Kind) -> Walk<()> {
         match kind {
             Kind::True | Kind::False => Err(Broken("an unknown field has a list of booleans")),
             other => self.skip(other),
+        }
+    }
+
+    /// Walks over a value of which the decoder knows the shape.
+    pub(crate) fn skip_as(&mut self, kind: Kind, shape: &Shape) -> Walk<()> {
+        let expected = match shape {
+            Shape::Is(kind) => *kind,
+            Shape::Struct(_) => Kind::Struct,
+            Shape::List(_) => Kind::List,
+        };
+        if kind != expected {
+            return Err(OTHER_TYPE);
+        }
+        match shape {
+            Shape::Is(kind) => self.skip(*kind),
+            Shape::Struct(known) => self.fields(|reader, field| {
+                let Some((_, shape)) = known.iter().find(|(id, _)| *id == field.id) else { return Ok(false) };
+                reader.skip_as(field.kind, shape).map(|()| true)
+            }),
+            Shape::List(element) => {
+                let (kind, count) = self.list()?;
+                self.descend()?;
+                for _ in 0..count {
+                    self.skip_as(kind, element)?;
+                }
+                self.depth -= 1;
+                Ok(())
+            }
         }
     }
 
