@@ -5,6 +5,7 @@ mod filter;
 mod panels;
 mod rank;
 mod shared;
+mod tally;
 mod tile;
 
 use std::ops::Range;
@@ -27,6 +28,8 @@ use tile::{Tile, fetch};
 
 /// What the line is lowered by, in log-odds: more than rounding in f32 can raise it.
 const LINE_SLACK: f32 = 1e-3;
+/// To look for what reaches a threshold is of no use where more than one in so many does.
+const DENSE: usize = 8;
 /// The tangent touches the logarithm at an affinity between these.
 const TANGENT: (f32, f32) = (0.01, 1e4);
 
@@ -71,6 +74,8 @@ struct ItemTop {
     bar: Bar,
     /// Users with history that come before the last that was looked for.
     seen_before: usize,
+    /// Whether so many scores are taken that all are offered.
+    dense: bool,
 }
 
 /// The least log-odds that reach a threshold.
@@ -87,6 +92,7 @@ impl Default for ItemTop {
             near: 0.1,
             bar: Bar { threshold: None, least: f32::NEG_INFINITY },
             seen_before: 0,
+            dense: true,
         }
     }
 }
@@ -193,8 +199,7 @@ impl TopKUsers {
             let lines = &self.lines[..there];
             let user_log_odds = log_odds.users;
             Tile { panel, width, user_factors, user_log_odds, lines, hits: &mut *hits }.collect();
-            for (item, (top, hits)) in
-                items.iter_mut().zip(hits).enumerate().filter(|(_, (_, hits))| !hits.at.is_empty())
+            for (item, (top, hits)) in items.iter_mut().zip(hits).enumerate().filter(|(_, (_, hits))| !hits.is_empty())
             {
                 let row = row(item);
                 if !hits.score(log_odds.slopes, user_log_odds, log_odds.items[row]) {
@@ -266,15 +271,22 @@ impl ItemTop {
     fn push(&mut self, share: &Share, item: usize, hits: &mut Hits, scores: &[f32], user_index: &[u32]) -> bool {
         self.candidates.look_around(share, item);
         let least = self.candidates.threshold().map_or(f32::NEG_INFINITY, |threshold| threshold.scored().score);
-        hits.reaching(scores, least);
-        for at in &hits.at {
-            let score = scores[*at as usize];
-            // Every NaN and every +∞ comes here, since neither is below a threshold.
-            if !score.is_finite() {
-                return false;
-            }
-            self.candidates.offer(share, item, score, user_index[*at as usize]);
+        let (scores, users) = if self.dense {
+            (scores, user_index)
+        } else {
+            hits.reaching(scores, least);
+            hits.name(user_index);
+            hits.scores.clear();
+            hits.scores.extend(hits.at.iter().map(|at| scores[*at as usize]));
+            (&hits.scores[..], &hits.users[..])
+        };
+        // Every NaN and every +∞ comes here, since neither is below a threshold.
+        let bad = |score: &f32| !score.is_finite() && !(*score < least);
+        if scores.iter().fold(false, |any, score| any | bad(score)) {
+            return false;
         }
+        let taken = self.candidates.offer_all(share, item, scores, users);
+        self.dense = DENSE * taken >= user_index.len();
         true
     }
 
@@ -288,9 +300,8 @@ impl ItemTop {
         let taken = self.candidates.offer_all(share, item, &hits.scores, &hits.users);
         if taken > 0 {
             // As many as were taken say where the threshold is; those below it hardly differ.
-            let sum: f32 = hits.affinities.iter().map(|affinity| affinity.clamp(TANGENT.0, TANGENT.1)).sum();
             let weight = (0.1 * taken as f32).min(0.5);
-            self.near += weight * (sum / hits.affinities.len() as f32 - self.near);
+            self.near += weight * (hits.mean_affinity(TANGENT.0, TANGENT.1) - self.near);
         }
     }
 

@@ -19,6 +19,8 @@ pub(super) struct Line {
 /// Pairs of one item that are looked at closely.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Hits {
+    /// Where in the tile, with their affinities: both at once, as they are found.
+    pub(super) found: Vec<(u32, f32)>,
     /// Where in the tile.
     pub(super) at: Vec<u32>,
     /// Their affinities.
@@ -33,15 +35,18 @@ pub(super) struct Hits {
 
 impl Hits {
     pub(super) fn clear(&mut self) {
+        self.found.clear();
         self.at.clear();
-        self.affinities.clear();
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.found.is_empty()
     }
 
     #[inline(always)]
     #[allow(clippy::cast_possible_truncation)] // a tile has at most 2³² − 1 users
     pub(super) fn add(&mut self, at: usize, affinity: f32) {
-        self.at.push(at as u32);
-        self.affinities.push(affinity);
+        self.found.push((at as u32, affinity));
     }
 
     /// Collects the places whose score is not below `least`; NaN is not.
@@ -50,11 +55,15 @@ impl Hits {
         Arch::new().dispatch(Collect { at: &mut self.at, scores, least });
     }
 
-    /// Scores the collected pairs; false if an affinity or log-odds are not finite.
+    /// Scores the pairs that were added; false if an affinity or log-odds are not finite.
     ///
     /// # Shapes
     /// users: of the tile
     pub(super) fn score(&mut self, slopes: NewPairSlopes, users: &[f32], item: f32) -> bool {
+        self.at.clear();
+        self.at.extend(self.found.iter().map(|(at, _)| *at));
+        self.affinities.clear();
+        self.affinities.extend(self.found.iter().map(|(_, affinity)| *affinity));
         self.of_users.clear();
         self.of_users.extend(self.at.iter().map(|at| users[*at as usize]));
         self.scores.clear();
@@ -70,6 +79,23 @@ impl Hits {
     pub(super) fn name(&mut self, user_index: &[u32]) {
         self.users.clear();
         self.users.extend(self.at.iter().map(|at| user_index[*at as usize]));
+    }
+
+    /// The mean of the affinities of the scored pairs, each taken as the nearest number of a range.
+    #[allow(clippy::cast_precision_loss)] // few, by far
+    pub(super) fn mean_affinity(&self, least: f32, most: f32) -> f32 {
+        // One sum for each lane: a single one waits for itself.
+        let mut sums = [0f32; LANES];
+        let (whole, rest) = self.affinities.as_chunks::<LANES>();
+        for affinities in whole {
+            for (sum, affinity) in sums.iter_mut().zip(affinities) {
+                *sum += affinity.clamp(least, most);
+            }
+        }
+        for (sum, affinity) in sums.iter_mut().zip(rest) {
+            *sum += affinity.clamp(least, most);
+        }
+        sums.iter().sum::<f32>() / self.affinities.len() as f32
     }
 
     /// Leaves a named user out of `users`, `scores` and `affinities`, if it is there.

@@ -54,8 +54,9 @@ impl Share {
 
     /// Tells that this part has `own` users of an item who rank so or better.
     pub(super) fn say(&self, item: usize, rank: Rank) {
-        // Each number is true by itself, whatever else has been written.
-        self.shared.said[self.part * self.shared.items + item].store(rank.0, Ordering::Relaxed);
+        // Each number is true by itself, whatever else has been written, and only this part writes here.
+        let said = &self.shared.said[self.part * self.shared.items + item];
+        said.store(rank.0.min(said.load(Ordering::Relaxed)), Ordering::Relaxed);
     }
 
     /// Nobody who ranks after it is among the best k of the item; none while a part has said nothing.

@@ -190,11 +190,14 @@ mod tests {
                         !(lines[item].slope.mul_add(floored, log_odds[*user]) < lines[item].least)
                     };
                     let expected: Vec<u32> = (0..users).filter(above).map(|user| user as u32).collect();
-                    assert_eq!((&fast.at, &plain.at), (&expected, &expected), "{items} × {users}, item {item}");
-                    let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
-                    let expected: Vec<f32> = expected.iter().map(|user| affinity(*user as usize)).collect();
-                    assert_eq!(bits(&fast.affinities), bits(&expected));
-                    assert_eq!(bits(&plain.affinities), bits(&expected));
+                    let expected: Vec<(u32, u32)> =
+                        expected.iter().map(|user| (*user, affinity(*user as usize).to_bits())).collect();
+                    let bits = |hits: &Hits| hits.found.iter().map(|hit| (hit.0, hit.1.to_bits())).collect::<Vec<_>>();
+                    assert_eq!(
+                        (bits(fast), bits(plain)),
+                        (expected.clone(), expected),
+                        "{items} × {users}, item {item}"
+                    );
                 }
             }
         }
@@ -207,7 +210,8 @@ mod tests {
         let lines = [Line { slope: 1.0, least: 1e30 }; 2];
         for plain in [false, true] {
             let hits = found(&panels, &users, &[0.0; 4], &lines, plain);
-            assert!(hits.iter().all(|hits| hits.at == [1, 3]), "{hits:?}");
+            let users = |hits: &Hits| hits.found.iter().map(|hit| hit.0).collect::<Vec<_>>();
+            assert!(hits.iter().all(|hits| users(hits) == [1, 3]), "{hits:?}");
         }
     }
 }
