@@ -97,12 +97,22 @@ fn collect<S: Simd, const WIDTH: usize, const VECTORS: usize, const USERS: usize
                 }
             }
         }
+        // Out of the registers, at places that the compiler knows: it would keep sums in memory throughout if they were looked
+        // for by number below.
+        let mut affinities = [[0f32; WIDTH]; USERS];
+        for user in 0..USERS {
+            let (to, _) = S::as_mut_simd_f32s(&mut affinities[user]);
+            for vector in 0..VECTORS {
+                to[vector] = sums[user][vector];
+            }
+        }
         let mut fails = [[simd.less_than_f32s(floor, floor); VECTORS]; USERS];
         let mut all = simd.less_than_f32s(simd.splat_f32s(0.0), floor);
         for user in 0..there {
             let log_odds = simd.splat_f32s(user_log_odds[first + user]);
+            let (of_user, _) = S::as_simd_f32s(&affinities[user]);
             for vector in 0..VECTORS {
-                let affinity = sums[user][vector];
+                let affinity = of_user[vector];
                 let floored = simd.select_f32s(simd.less_than_f32s(affinity, floor), floor, affinity);
                 let height = simd.mul_add_f32s(slopes[vector], floored, log_odds);
                 fails[user][vector] = simd.less_than_f32s(height, least[vector]);
@@ -117,12 +127,10 @@ fn collect<S: Simd, const WIDTH: usize, const VECTORS: usize, const USERS: usize
             let real = lanes_from(lines.len().saturating_sub(first_item).min(lanes));
             for user in 0..there {
                 let mut passes = !bits::<S>(fails[user][vector]) & real;
-                let affinities = [sums[user][vector]];
-                let affinities: &[f32] = pulp::bytemuck::cast_slice(&affinities);
                 while passes != 0 {
-                    let lane = passes.trailing_zeros() as usize;
+                    let item = first_item + passes.trailing_zeros() as usize;
                     passes &= passes - 1;
-                    hits[first_item + lane].add(first + user, affinities[lane]);
+                    hits[item].add(first + user, affinities[user][item]);
                 }
             }
         }
