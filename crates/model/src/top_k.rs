@@ -280,9 +280,8 @@ impl ItemTop {
             hits.scores.extend(hits.at.iter().map(|at| scores[*at as usize]));
             (&hits.scores[..], &hits.users[..])
         };
-        // Every NaN and every +∞ comes here, since neither is below a threshold.
-        let bad = |score: &f32| !score.is_finite() && !(*score < least);
-        if scores.iter().fold(false, |any, score| any | bad(score)) {
+        // Every NaN and every +∞ comes here, since neither is below a threshold. No early end, which would keep it slow.
+        if !scores.iter().fold(true, |all, score| all & (score.is_finite() | (*score < least))) {
             return false;
         }
         let taken = self.candidates.offer_all(share, item, scores, users);
