@@ -99,7 +99,7 @@ mod tests {
         let uniform = |n: usize| (n * 7919 % 10_007) as f32 / 10_007.0;
         let ranks = |score: &dyn Fn(usize) -> f32| (0..many).map(|n| Rank::new(score(n), n as u32)).collect();
         vec![
-            ("even", ranks(&|n| uniform(n))),
+            ("even", ranks(&uniform)),
             ("over many sizes", ranks(&|n| (20.0 * uniform(n) - 22.0).exp())),
             ("around zero", ranks(&|n| uniform(n) - 0.5)),
             ("all equal", ranks(&|_| 0.25)),

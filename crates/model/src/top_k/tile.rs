@@ -102,6 +102,7 @@ fn collect<S: Simd, const WIDTH: usize, const VECTORS: usize, const USERS: usize
         let mut affinities = [[0f32; WIDTH]; USERS];
         for user in 0..USERS {
             let (to, _) = S::as_mut_simd_f32s(&mut affinities[user]);
+            #[allow(clippy::manual_memcpy)] // a copy of a length that is not known here would look for them by number
             for vector in 0..VECTORS {
                 to[vector] = sums[user][vector];
             }
@@ -122,11 +123,11 @@ fn collect<S: Simd, const WIDTH: usize, const VECTORS: usize, const USERS: usize
         if bits::<S>(all) == lanes_from(lanes) {
             continue;
         }
-        for vector in 0..VECTORS {
-            let first_item = vector * lanes;
-            let real = lanes_from(lines.len().saturating_sub(first_item).min(lanes));
-            for user in 0..there {
-                let mut passes = !bits::<S>(fails[user][vector]) & real;
+        for user in 0..there {
+            for (vector, fails) in fails[user].into_iter().enumerate() {
+                let first_item = vector * lanes;
+                let real = lanes_from(lines.len().saturating_sub(first_item).min(lanes));
+                let mut passes = !bits::<S>(fails) & real;
                 while passes != 0 {
                     let item = first_item + passes.trailing_zeros() as usize;
                     passes &= passes - 1;
