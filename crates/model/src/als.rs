@@ -173,7 +173,8 @@ pub(crate) fn fit_valid(
         report(iteration - 1, None)?;
         user_side.learn(user_factors.view())?;
         // The last is exact, so that folding in gives the same.
-        let method = if iteration == recipe.iterations { Method::Exact } else { Method::Near(Some(user_factors)) };
+        let last = iteration == recipe.iterations;
+        let method = if last { Method::Exact(Some(user_factors)) } else { Method::Near(Some(user_factors)) };
         let solved = user_side.half_step(item_factors.view(), recipe, method, Some(iteration))?;
         user_factors = solved.factors;
         let value = solved.loss + item_side.penalty(item_factors.view(), recipe);

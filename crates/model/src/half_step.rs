@@ -29,8 +29,8 @@ pub(crate) struct Fixed {
 
 /// How far a half-step goes.
 pub(crate) enum Method {
-    /// To the solution.
-    Exact,
+    /// To the solution, from nothing. Factors that nobody needs any more may be given for their memory.
+    Exact(Option<Array2<f32>>),
     /// Near to it, from these factors or from nothing: enough for factors that are soon replaced.
     Near(Option<Array2<f32>>),
 }
@@ -116,17 +116,19 @@ impl Fixed {
         let mut order: Vec<u32> = (0..rows).filter(|row| length(*row) > 0).map(|row| row as u32).collect();
         order.par_sort_unstable_by_key(|row| (std::cmp::Reverse(length(*row as usize)), *row));
 
-        let from_nothing = matches!(method, Method::Exact | Method::Near(None));
-        let (left, mut factors) = match method {
-            Method::Exact => (EXACT, vec![0f32; order.len() * d]),
-            Method::Near(None) => (NEAR, vec![0f32; order.len() * d]),
-            Method::Near(Some(start)) => {
+        let (left, from_nothing, old) = match method {
+            Method::Exact(spent) => (EXACT, true, spent),
+            Method::Near(start) => (NEAR, start.is_none(), start),
+        };
+        let mut factors = match &old {
+            Some(start) if !from_nothing => {
                 same_length("factors to start from", rows, start.nrows())?;
                 let start = start.as_standard_layout();
                 let values = start.as_slice().unwrap_or_default();
                 let row = |at: usize| Some(&values[order[at] as usize * d..(order[at] as usize + 1) * d]);
-                (NEAR, self.axes.enter_each(order.len(), row))
+                self.axes.enter_each(order.len(), row)
             }
+            _ => vec![0f32; order.len() * d],
         };
         let mut losses = vec![0f64; order.len()];
         let long = order.partition_point(|row| length(*row as usize) > LONG_ROW);
@@ -183,7 +185,8 @@ impl Fixed {
             place[*row as usize] = at;
         }
         let mut loss = place.iter().filter_map(|at| losses.get(*at)).sum();
-        let factors = self.axes.leave(rows, |row| {
+        let memory = old.map_or_else(Vec::new, |old| old.into_raw_vec_and_offset().0);
+        let factors = self.axes.leave(rows, memory, |row| {
             let at = place[row];
             (at != usize::MAX).then(|| &factors[at * d..(at + 1) * d])
         });

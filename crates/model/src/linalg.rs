@@ -156,13 +156,21 @@ impl Axes {
     }
 
     /// Rows along the axes, expressed as before; a row without values becomes zeros.
-    pub(crate) fn leave<'a>(&self, count: usize, row: impl Fn(usize) -> Option<&'a [f32]> + Sync) -> Vec<f32> {
-        let mut out = vec![0f32; count * self.d];
+    ///
+    /// They take the place of numbers that are as many, whatever these were: on a virtual machine new memory costs about as
+    /// much as the product.
+    pub(crate) fn leave<'a>(
+        &self,
+        count: usize,
+        memory: Vec<f32>,
+        row: impl Fn(usize) -> Option<&'a [f32]> + Sync,
+    ) -> Vec<f32> {
+        let mut out = if memory.len() == count * self.d { memory } else { vec![0f32; count * self.d] };
         self.turn(self.d, row, true, &mut out);
         out
     }
 
-    /// out: zeros
+    /// out: zeros behind the first d numbers of a row
     fn turn<'a>(&self, stride: usize, row: impl Fn(usize) -> Option<&'a [f32]> + Sync, back: bool, out: &mut [f32]) {
         let (d, count) = (self.d, out.len() / stride);
         let directions = MatRef::from_row_major_slice(&self.directions, d, d);
@@ -348,8 +356,15 @@ mod tests {
                 assert!((again[row * d + column] - expected).abs() < 1e-3, "{row} {column}");
             }
         }
-        let back = axes.leave(300, |row| Some(&turned[row * d..(row + 1) * d]));
+        let back = axes.leave(300, Vec::new(), |row| Some(&turned[row * d..(row + 1) * d]));
         assert!(rows.iter().zip(&back).all(|(a, b)| (a - b).abs() < 1e-5));
+        // Whatever was in the memory that is used again, none of it stays, and memory of another size is not used.
+        let some = |row: usize| (row % 7 > 0).then(|| &turned[row * d..(row + 1) * d]);
+        let new = axes.leave(300, Vec::new(), some);
+        assert!(new[..d].iter().all(|value| *value == 0.0) && new[d..2 * d] == back[d..2 * d]);
+        for length in [300 * d, 300 * d - 1, 400 * d] {
+            assert_eq!(axes.leave(300, vec![f32::NAN; length], some), new);
+        }
         assert!(Axes::new(&[f64::NAN], 1).is_none());
     }
 

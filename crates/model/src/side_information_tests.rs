@@ -52,7 +52,7 @@ fn solve_rows(pairs: &Csr, fixed: &Array2<f32>, recipe: &ItemAffinity, prior: Op
         &observed,
         recipe,
         prior.map(|prior| prior.view()),
-        Method::Exact,
+        Method::Exact(None),
         None,
     )
 }
