@@ -359,7 +359,7 @@ mod tests {
         let back = axes.leave(300, Vec::new(), |row| Some(&turned[row * d..(row + 1) * d]));
         assert!(rows.iter().zip(&back).all(|(a, b)| (a - b).abs() < 1e-5));
         // Whatever was in the memory that is used again, none of it stays, and memory of another size is not used.
-        let some = |row: usize| (row % 7 > 0).then(|| &turned[row * d..(row + 1) * d]);
+        let some = |row: usize| (!row.is_multiple_of(7)).then(|| &turned[row * d..(row + 1) * d]);
         let new = axes.leave(300, Vec::new(), some);
         assert!(new[..d].iter().all(|value| *value == 0.0) && new[d..2 * d] == back[d..2 * d]);
         for length in [300 * d, 300 * d - 1, 400 * d] {
