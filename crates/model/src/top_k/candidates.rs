@@ -1,7 +1,7 @@
 //! The best users of one item so far.
 
 use super::shared::Share;
-use super::tally::Tally;
+use super::tally::{Buckets, Tally};
 use super::{Rank, Scored};
 
 /// The candidates of one item, in no order.
@@ -154,12 +154,11 @@ fn sort(ranks: &mut Vec<Rank>, scratch: &mut Vec<Rank>) {
         ranks.sort_unstable();
         return;
     }
-    let (first, buckets) = (first.0, ranks.len() / OF_BUCKET);
-    let width = u64::BITS - ((last.0 - first) / buckets as u64).leading_zeros();
-    let bucket = |rank: &Rank| usize::try_from((rank.0 - first) >> width).unwrap_or(usize::MAX);
-    let mut ends = vec![0; buckets + 1];
+    let count = ranks.len() / OF_BUCKET;
+    let buckets = Buckets::new(*first, *last, count);
+    let mut ends = vec![0; count];
     for rank in ranks.iter() {
-        ends[bucket(rank)] += 1;
+        ends[buckets.of(*rank)] += 1;
     }
     let mut end = 0;
     for count in &mut ends {
@@ -167,7 +166,7 @@ fn sort(ranks: &mut Vec<Rank>, scratch: &mut Vec<Rank>) {
     }
     scratch.resize(ranks.len(), Rank(0));
     for rank in ranks.iter() {
-        let to = &mut ends[bucket(rank)];
+        let to = &mut ends[buckets.of(*rank)];
         scratch[*to] = *rank;
         *to += 1;
     }
