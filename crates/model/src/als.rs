@@ -68,8 +68,8 @@ pub struct Iteration {
 /// # Cost
 /// An iteration takes about 12·nnz·d multiply-adds, and (users + items)·d² for each side, on all threads of the current
 /// rayon pool; the last half-step twice its share. Besides the result: 4 bytes per pair in each direction, one more
-/// copy of the larger side's factors twice, and per thread the factors of the longest row. The bits of the result are
-/// the same for any number of threads.
+/// copy of the larger side's factors, and per thread the factors of the longest row. The bits of the result are the same
+/// for any number of threads.
 /// # Source
 /// Hu, Koren, Volinsky, *Collaborative filtering for implicit feedback datasets*, 2008, eq. 3; penalties by frequency:
 /// Rendle, Krichene, Zhang, Koren, *Revisiting the performance of iALS on item recommendation benchmarks*, 2021, eq. 4;
@@ -118,7 +118,7 @@ pub fn refit(
 /// those of [`fit`] and [`refit`]; [`Error::Shape`] for attributes of other rows
 /// # Cost
 /// as [`fit`]; for each side with attributes also, in each iteration, up to 11·nnz·d multiply-adds with the nnz of its
-/// features, and two more copies of its factors. The bits are the same for any number of threads.
+/// features, and one more copy of its factors. The bits are the same for any number of threads.
 /// # Source
 /// Agarwal, Chen, *Regression-based latent factor models*, 2009
 pub fn fit_with(
@@ -161,21 +161,21 @@ pub(crate) fn fit_valid(
     // A random start says nothing about attributes.
     let mut informed = known.is_some();
     let mut item_factors = known.map_or_else(|| start(recipe, by_item), |known| known.to_owned());
-    let mut user_factors = user_side.half_step(item_factors.view(), recipe, Method::Near(None), None)?.factors;
+    let mut user_factors = user_side.half_step(item_factors.view(), recipe, Method::Near, None, None)?.factors;
     for iteration in 1..=recipe.iterations {
         report(iteration - 1, None)?;
         if informed {
             item_side.learn(item_factors.view())?;
         }
-        let method = Method::Near(Some(item_factors));
-        item_factors = item_side.half_step(user_factors.view(), recipe, method, Some(iteration))?.factors;
+        let (fixed, replaced) = (user_factors.view(), Some(item_factors));
+        item_factors = item_side.half_step(fixed, recipe, Method::Near, replaced, Some(iteration))?.factors;
         informed = true;
         report(iteration - 1, None)?;
         user_side.learn(user_factors.view())?;
         // The last is exact, so that folding in gives the same.
-        let last = iteration == recipe.iterations;
-        let method = if last { Method::Exact(Some(user_factors)) } else { Method::Near(Some(user_factors)) };
-        let solved = user_side.half_step(item_factors.view(), recipe, method, Some(iteration))?;
+        let method = if iteration == recipe.iterations { Method::Exact } else { Method::Near };
+        let (fixed, replaced) = (item_factors.view(), Some(user_factors));
+        let solved = user_side.half_step(fixed, recipe, method, replaced, Some(iteration))?;
         user_factors = solved.factors;
         let value = solved.loss + item_side.penalty(item_factors.view(), recipe);
         loss.push(value);
@@ -214,9 +214,11 @@ impl<'a> Side<'a> {
         fixed: ArrayView2<'_, f32>,
         recipe: &ItemAffinity,
         method: Method,
+        replaced: Option<Array2<f32>>,
         iteration: Option<usize>,
     ) -> Result<Solved> {
-        half_step(self.observed, fixed, recipe, self.means.as_ref().map(|means| means.view()), method, iteration)
+        let means = self.means.as_ref().map(|means| means.view());
+        half_step(self.observed, fixed, recipe, means, method, replaced, iteration)
     }
 
     /// `Σ λ |y − m|²` over the rows; without a prior m is zero.
@@ -239,10 +241,11 @@ fn half_step(
     recipe: &ItemAffinity,
     prior: Option<ArrayView2<'_, f32>>,
     method: Method,
+    replaced: Option<Array2<f32>>,
     iteration: Option<usize>,
 ) -> Result<Solved> {
     let other = if rows.side == "user" { "item" } else { "user" };
-    Fixed::new(fixed, other, iteration)?.solve(rows, recipe, prior, method, iteration)
+    Fixed::new(fixed, other, iteration)?.solve(rows, recipe, prior, method, replaced, iteration)
 }
 
 /// Small random item factors, by the seed alone; zeros for an item without pairs.

@@ -99,7 +99,7 @@ fn a_two_by_two_half_step_by_hand() {
     let items = array![[1f32, 0.0], [0.0, 2.0]];
     let recipe = recipe(2, 1, 0.1, 0.5);
     let solved =
-        half_step(&Observed::new(&by_user, "user").unwrap(), items.view(), &recipe, None, Method::Exact(None), None)
+        half_step(&Observed::new(&by_user, "user").unwrap(), items.view(), &recipe, None, Method::Exact, None, None)
             .unwrap();
     let expected = array![[1.0 / 1.7, 0.0], [1.0 / 1.8, 2.0 / 6.3]];
     assert!(solved.factors.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-6), "{}", solved.factors);
@@ -155,7 +155,7 @@ fn rows_of_every_length_are_solved_as_in_double_precision() {
     let by_user = sparse(&dense);
     let y = Array2::from_shape_fn((items, d), |(i, k)| ((i * 31 + k * 17 + i * k) % 101) as f32 / 101.0 - 0.45);
     let solved =
-        half_step(&Observed::new(&by_user, "user").unwrap(), y.view(), &recipe, None, Method::Exact(None), None)
+        half_step(&Observed::new(&by_user, "user").unwrap(), y.view(), &recipe, None, Method::Exact, None, None)
             .unwrap();
     let expected = half_step_dense(&dense, &y.mapv(f64::from), &recipe);
     for (row, (ours, expected)) in solved.factors.rows().into_iter().zip(expected.rows()).enumerate() {
@@ -205,7 +205,7 @@ fn a_row_longer_than_a_piece_is_solved_like_its_halves() {
     let recipe = recipe(1, 1, 0.1, 0.5);
     let y = Array2::from_elem((items, 1), 0.5f32);
     let solved =
-        half_step(&Observed::new(&by_user, "user").unwrap(), y.view(), &recipe, None, Method::Exact(None), None)
+        half_step(&Observed::new(&by_user, "user").unwrap(), y.view(), &recipe, None, Method::Exact, None, None)
             .unwrap();
     let n = items as f64;
     let expected = n * 0.5 / (n * 0.25 + 0.5 * n * 0.25 + 0.1 * 1.5 * n);

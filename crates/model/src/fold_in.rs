@@ -65,9 +65,7 @@ impl FoldIn {
             same_length("prior", histories.rows(), prior.nrows())?;
             same_length("a prior mean", self.recipe.hidden_dimension, prior.ncols())?;
         }
-        Ok(self
-            .fixed
-            .solve(&Observed::new(histories, "user")?, &self.recipe, prior, Method::Exact(None), None)?
-            .factors)
+        let users = Observed::new(histories, "user")?;
+        Ok(self.fixed.solve(&users, &self.recipe, prior, Method::Exact, None, None)?.factors)
     }
 }

@@ -54,6 +54,7 @@ mod propensity;
 mod queue;
 mod recipe;
 mod regularization_choice;
+mod row_blocks;
 mod row_descent;
 mod row_solve;
 mod rows;

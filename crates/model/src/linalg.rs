@@ -16,7 +16,7 @@ use crate::simd::LANES;
 /// Rows in one partial sum of a Gram matrix.
 const GRAM_ROWS: usize = 2048;
 /// Rows that are turned at once; panels are always full, since the bits of a product may depend on its shape.
-const TURN_ROWS: usize = 64;
+pub(crate) const TURN_ROWS: usize = 64;
 /// A pivot below this share of its diagonal entry is rounding noise.
 const PIVOT_NOISE: f32 = 8.0 * f32::EPSILON;
 /// The smallest tile that faer's packed kernel takes at any allowed hidden dimension: its other kernels, for vectors
@@ -133,71 +133,47 @@ impl Axes {
 
     /// Row-major rows, expressed along the axes.
     pub(crate) fn enter(&self, rows: &[f32]) -> Vec<f32> {
-        self.enter_each(rows.len() / self.d, |row| Some(&rows[row * self.d..(row + 1) * self.d]))
-    }
-
-    /// Rows, expressed along the axes; a row without values becomes zeros.
-    pub(crate) fn enter_each<'a>(&self, count: usize, row: impl Fn(usize) -> Option<&'a [f32]> + Sync) -> Vec<f32> {
-        let mut out = vec![0f32; count * self.d];
-        self.turn(self.d, row, false, &mut out);
+        let mut out = vec![0f32; rows.len()];
+        self.enter_rows(rows, self.d, &mut out);
         out
     }
 
     /// The same with each row followed by zeros up to `stride`, where rows are read in no order.
-    pub(crate) fn enter_scattered<'a>(
-        &self,
-        count: usize,
-        stride: usize,
-        row: impl Fn(usize) -> Option<&'a [f32]> + Sync,
-    ) -> Numbers {
-        let mut out = Numbers::zeroed(count * stride);
-        self.turn(stride, row, false, &mut out);
+    pub(crate) fn enter_scattered(&self, rows: &[f32], stride: usize) -> Numbers {
+        let mut out = Numbers::zeroed(rows.len() / self.d * stride);
+        self.enter_rows(rows, stride, &mut out);
         out
     }
 
-    /// Rows along the axes, expressed as before; a row without values becomes zeros.
-    ///
-    /// They take the place of numbers that are as many, whatever these were: on a virtual machine new memory costs about as
-    /// much as the product.
-    pub(crate) fn leave<'a>(
-        &self,
-        count: usize,
-        memory: Vec<f32>,
-        row: impl Fn(usize) -> Option<&'a [f32]> + Sync,
-    ) -> Vec<f32> {
-        let mut out = if memory.len() == count * self.d { memory } else { vec![0f32; count * self.d] };
-        self.turn(self.d, row, true, &mut out);
-        out
-    }
-
-    /// out: zeros behind the first d numbers of a row
-    fn turn<'a>(&self, stride: usize, row: impl Fn(usize) -> Option<&'a [f32]> + Sync, back: bool, out: &mut [f32]) {
-        let (d, count) = (self.d, out.len() / stride);
-        let directions = MatRef::from_row_major_slice(&self.directions, d, d);
-        let directions = if back { directions.transpose() } else { directions };
-        out.par_chunks_mut(TURN_ROWS * stride).enumerate().for_each_init(
+    fn enter_rows(&self, rows: &[f32], stride: usize, out: &mut [f32]) {
+        let d = self.d;
+        out.par_chunks_mut(TURN_ROWS * stride).zip(rows.par_chunks(TURN_ROWS * d)).for_each_init(
             || (vec![0f32; TURN_ROWS * d], vec![0f32; TURN_ROWS * d]),
-            |(panel, product), (block, out)| {
-                for (at, values) in panel.chunks_exact_mut(d).enumerate() {
-                    let index = block * TURN_ROWS + at;
-                    match (index < count).then(|| row(index)).flatten() {
-                        Some(found) => values.copy_from_slice(found),
-                        None => values.fill(0.0),
-                    }
-                }
-                matmul(
-                    MatMut::from_row_major_slice_mut(product, TURN_ROWS, d),
-                    Accum::Replace,
-                    MatRef::from_row_major_slice(panel, TURN_ROWS, d),
-                    directions,
-                    1f32,
-                    Par::Seq,
-                );
+            |(panel, product), (out, rows)| {
+                panel[..rows.len()].copy_from_slice(rows);
+                panel[rows.len()..].fill(0.0);
+                self.enter_panel(panel, product);
                 for (out, product) in out.chunks_exact_mut(stride).zip(product.chunks_exact(d)) {
                     out[..d].copy_from_slice(product);
                 }
             },
         );
+    }
+
+    /// A panel of [`TURN_ROWS`] rows, expressed along the axes.
+    pub(crate) fn enter_panel(&self, panel: &[f32], out: &mut [f32]) {
+        self.turn(panel, MatRef::from_row_major_slice(&self.directions, self.d, self.d), out);
+    }
+
+    /// A panel of [`TURN_ROWS`] rows along the axes, expressed as before.
+    pub(crate) fn leave_panel(&self, panel: &[f32], out: &mut [f32]) {
+        self.turn(panel, MatRef::from_row_major_slice(&self.directions, self.d, self.d).transpose(), out);
+    }
+
+    fn turn(&self, panel: &[f32], directions: MatRef<'_, f32>, out: &mut [f32]) {
+        let out = MatMut::from_row_major_slice_mut(out, TURN_ROWS, self.d);
+        let panel = MatRef::from_row_major_slice(panel, TURN_ROWS, self.d);
+        matmul(out, Accum::Replace, panel, directions, 1f32, Par::Seq);
     }
 }
 
@@ -356,14 +332,17 @@ mod tests {
                 assert!((again[row * d + column] - expected).abs() < 1e-3, "{row} {column}");
             }
         }
-        let back = axes.leave(300, Vec::new(), |row| Some(&turned[row * d..(row + 1) * d]));
+        let mut back = vec![f32::NAN; TURN_ROWS * d];
+        axes.leave_panel(&turned[..TURN_ROWS * d], &mut back);
         assert!(rows.iter().zip(&back).all(|(a, b)| (a - b).abs() < 1e-5));
-        // Whatever was in the memory that is used again, none of it stays, and memory of another size is not used.
-        let some = |row: usize| (!row.is_multiple_of(7)).then(|| &turned[row * d..(row + 1) * d]);
-        let new = axes.leave(300, Vec::new(), some);
-        assert!(new[..d].iter().all(|value| *value == 0.0) && new[d..2 * d] == back[d..2 * d]);
-        for length in [300 * d, 300 * d - 1, 400 * d] {
-            assert_eq!(axes.leave(300, vec![f32::NAN; length], some), new);
+        // A row has the same bits wherever it is in a panel, and however many rows are turned.
+        for row in [0, 1, 63, 64, 299] {
+            assert_eq!(axes.enter(&rows[row * d..(row + 1) * d]), turned[row * d..(row + 1) * d], "row {row}");
+        }
+        let scattered = axes.enter_scattered(&rows, 48);
+        for (row, values) in scattered.chunks_exact(48).enumerate() {
+            assert_eq!(values[..d], turned[row * d..(row + 1) * d], "row {row}");
+            assert_eq!(values[d..], [0.0; 11], "row {row}");
         }
         assert!(Axes::new(&[f64::NAN], 1).is_none());
     }

@@ -52,7 +52,8 @@ fn solve_rows(pairs: &Csr, fixed: &Array2<f32>, recipe: &ItemAffinity, prior: Op
         &observed,
         recipe,
         prior.map(|prior| prior.view()),
-        Method::Exact(None),
+        Method::Exact,
+        None,
         None,
     )
 }
@@ -127,6 +128,36 @@ fn rows_of_every_length_are_solved_with_a_prior_as_in_double_precision() {
         let loss = objective(&dense, &expected, &y, &m, &recipe);
         assert!((solved.loss - loss).abs() < 1e-5 * loss, "{} {loss}", solved.loss);
     }
+}
+
+#[test]
+fn nothing_stays_of_the_factors_whose_memory_a_half_step_takes() {
+    let (pairs, d) = (sparse(&ragged(160, 200)), 8);
+    let observed = Observed::new(&pairs, "user").unwrap();
+    let y = Array2::from_shape_fn((200, d), |(i, k)| pseudo(i * d + k) - 0.45);
+    let prior = Array2::from_shape_fn((160, d), |(r, k)| pseudo(r * 31 + k * 7) - 0.5);
+    let fixed = Fixed::new(y.view(), "item", None).unwrap();
+    let recipe = recipe(d, 1);
+    let solve = |prior: Option<&Array2<f32>>, method, replaced: Option<Array2<f32>>| {
+        let prior = prior.map(|prior| prior.view());
+        fixed.solve(&observed, &recipe, prior, method, replaced, None).map(|solved| (solved.factors, solved.loss))
+    };
+    let noise = Array2::from_elem((160, d), f32::NAN);
+    for prior in [None, Some(&prior)] {
+        let new = solve(prior, Method::Exact, None).unwrap();
+        let none = prior.map_or(Array2::zeros((160, d)).row(0).to_owned(), |prior| prior.row(0).to_owned());
+        assert_eq!(new.0.row(0), none);
+        assert_eq!(solve(prior, Method::Exact, Some(noise.clone())).unwrap(), new);
+        // By columns in memory, as a caller may hold them.
+        assert_eq!(solve(prior, Method::Exact, Some(noise.t().to_owned().reversed_axes())).unwrap(), new);
+        // Factors that are the solution already stay where they are, and zeros are the start of those who have none.
+        let near = solve(prior, Method::Near, Some(new.0.clone())).unwrap();
+        assert!(near.0.iter().zip(&new.0).all(|(near, exact)| (near - exact).abs() < 1e-5));
+        let zeros = Array2::zeros((160, d));
+        assert_eq!(solve(prior, Method::Near, Some(zeros)).unwrap(), solve(prior, Method::Near, None).unwrap());
+    }
+    assert!(matches!(solve(None, Method::Exact, Some(Array2::zeros((159, d)))), Err(Error::Shape { .. })));
+    assert!(matches!(solve(None, Method::Exact, Some(Array2::zeros((160, d + 1)))), Err(Error::Shape { .. })));
 }
 
 #[test]
