@@ -167,15 +167,15 @@ pub(crate) fn fit_valid(
         if informed {
             item_side.learn(item_factors.view())?;
         }
-        let (fixed, replaced) = (user_factors.view(), Some(item_factors));
-        item_factors = item_side.half_step(fixed, recipe, Method::Near, replaced, Some(iteration))?.factors;
+        let (users, replaced) = (user_factors.view(), Some(item_factors));
+        item_factors = item_side.half_step(users, recipe, Method::Near, replaced, Some(iteration))?.factors;
         informed = true;
         report(iteration - 1, None)?;
         user_side.learn(user_factors.view())?;
         // The last is exact, so that folding in gives the same.
         let method = if iteration == recipe.iterations { Method::Exact } else { Method::Near };
-        let (fixed, replaced) = (item_factors.view(), Some(user_factors));
-        let solved = user_side.half_step(fixed, recipe, method, replaced, Some(iteration))?;
+        let (items, replaced) = (item_factors.view(), Some(user_factors));
+        let solved = user_side.half_step(items, recipe, method, replaced, Some(iteration))?;
         user_factors = solved.factors;
         let value = solved.loss + item_side.penalty(item_factors.view(), recipe);
         loss.push(value);
@@ -191,12 +191,14 @@ struct Side<'a> {
     regression: Option<Regression<'a>>,
     weights: Option<Array2<f32>>,
     means: Option<Array2<f32>>,
+    /// The other side of the last half-step, whose memory the next one takes.
+    fixed: Option<Fixed>,
 }
 
 impl<'a> Side<'a> {
     fn new(observed: &'a Observed<'a>, attributes: Option<&'a Attributes>) -> Result<Self> {
         let regression = attributes.map(|attributes| Regression::new(attributes, observed)).transpose()?;
-        Ok(Self { observed, regression, weights: None, means: None })
+        Ok(Self { observed, regression, weights: None, means: None, fixed: None })
     }
 
     /// Refreshes the prior from the factors of the last half-step.
@@ -210,15 +212,18 @@ impl<'a> Side<'a> {
     }
 
     fn half_step(
-        &self,
-        fixed: ArrayView2<'_, f32>,
+        &mut self,
+        other: ArrayView2<'_, f32>,
         recipe: &ItemAffinity,
         method: Method,
         replaced: Option<Array2<f32>>,
         iteration: Option<usize>,
     ) -> Result<Solved> {
+        let fixed = Fixed::in_place_of(self.fixed.take(), other, self.observed.other_side(), iteration)?;
         let means = self.means.as_ref().map(|means| means.view());
-        half_step(self.observed, fixed, recipe, means, method, replaced, iteration)
+        let solved = fixed.solve(self.observed, recipe, means, method, replaced, iteration);
+        self.fixed = Some(fixed);
+        solved
     }
 
     /// `Σ λ |y − m|²` over the rows; without a prior m is zero.
@@ -233,19 +238,6 @@ impl<'a> Side<'a> {
         let rows = factors.rows().into_iter().enumerate();
         rows.map(|(row, y)| self.observed.penalty(row, recipe) * square(row, y)).sum()
     }
-}
-
-fn half_step(
-    rows: &Observed<'_>,
-    fixed: ArrayView2<'_, f32>,
-    recipe: &ItemAffinity,
-    prior: Option<ArrayView2<'_, f32>>,
-    method: Method,
-    replaced: Option<Array2<f32>>,
-    iteration: Option<usize>,
-) -> Result<Solved> {
-    let other = if rows.side == "user" { "item" } else { "user" };
-    Fixed::new(fixed, other, iteration)?.solve(rows, recipe, prior, method, replaced, iteration)
 }
 
 /// Small random item factors, by the seed alone; zeros for an item without pairs.

@@ -36,6 +36,13 @@ fn quietly(recipe: &ItemAffinity, by_user: &Csr) -> Result<Factors> {
     fit_valid(recipe, by_user, &by_user.transpose(), None, None, &mut |_| ControlFlow::Continue(()))
 }
 
+/// The exact half-step of the users.
+fn solve_users(by_user: &Csr, items: &Array2<f32>, recipe: &ItemAffinity) -> Solved {
+    let users = Observed::new(by_user, "user").unwrap();
+    let items = Fixed::new(items.view(), "item", None).unwrap();
+    items.solve(&users, recipe, None, Method::Exact, None, None).unwrap()
+}
+
 /// A matrix in which about one pair in `sparsity` is observed.
 fn scattered(users: usize, items: usize, sparsity: usize) -> Array2<f32> {
     Array2::from_shape_fn((users, items), |(user, item)| {
@@ -98,9 +105,7 @@ fn a_two_by_two_half_step_by_hand() {
     let by_user = sparse(&array![[ONE, 0.0], [ONE, ONE]]);
     let items = array![[1f32, 0.0], [0.0, 2.0]];
     let recipe = recipe(2, 1, 0.1, 0.5);
-    let solved =
-        half_step(&Observed::new(&by_user, "user").unwrap(), items.view(), &recipe, None, Method::Exact, None, None)
-            .unwrap();
+    let solved = solve_users(&by_user, &items, &recipe);
     let expected = array![[1.0 / 1.7, 0.0], [1.0 / 1.8, 2.0 / 6.3]];
     assert!(solved.factors.iter().zip(&expected).all(|(a, b)| (a - b).abs() < 1e-6), "{}", solved.factors);
     // At the minimum: Σ c − b·x.
@@ -154,9 +159,7 @@ fn rows_of_every_length_are_solved_as_in_double_precision() {
     let recipe = recipe(d, 1, 0.02, 0.05);
     let by_user = sparse(&dense);
     let y = Array2::from_shape_fn((items, d), |(i, k)| ((i * 31 + k * 17 + i * k) % 101) as f32 / 101.0 - 0.45);
-    let solved =
-        half_step(&Observed::new(&by_user, "user").unwrap(), y.view(), &recipe, None, Method::Exact, None, None)
-            .unwrap();
+    let solved = solve_users(&by_user, &y, &recipe);
     let expected = half_step_dense(&dense, &y.mapv(f64::from), &recipe);
     for (row, (ours, expected)) in solved.factors.rows().into_iter().zip(expected.rows()).enumerate() {
         let largest = expected.iter().fold(0f64, |most, x| most.max(x.abs()));
@@ -204,9 +207,7 @@ fn a_row_longer_than_a_piece_is_solved_like_its_halves() {
     let by_user = Csr::new(vec![0, items], (0..items as u32).collect(), vec![ONE; items], items).unwrap();
     let recipe = recipe(1, 1, 0.1, 0.5);
     let y = Array2::from_elem((items, 1), 0.5f32);
-    let solved =
-        half_step(&Observed::new(&by_user, "user").unwrap(), y.view(), &recipe, None, Method::Exact, None, None)
-            .unwrap();
+    let solved = solve_users(&by_user, &y, &recipe);
     let n = items as f64;
     let expected = n * 0.5 / (n * 0.25 + 0.5 * n * 0.25 + 0.1 * 1.5 * n);
     assert!((f64::from(solved.factors[[0, 0]]) - expected).abs() < 1e-4 * expected, "{} {expected}", solved.factors);

@@ -39,6 +39,16 @@ impl Fixed {
     /// # Errors
     /// [`Error::NotFinite`] for factors whose squares do not fit.
     pub(crate) fn new(factors: ArrayView2<'_, f32>, side: &'static str, iteration: Option<usize>) -> Result<Self> {
+        Self::in_place_of(None, factors, side, iteration)
+    }
+
+    /// The same in the memory of an earlier one, if that had as many factors.
+    pub(crate) fn in_place_of(
+        earlier: Option<Self>,
+        factors: ArrayView2<'_, f32>,
+        side: &'static str,
+        iteration: Option<usize>,
+    ) -> Result<Self> {
         let d = factors.ncols();
         let rows = factors.as_standard_layout();
         let rows = rows.as_slice().unwrap_or_default();
@@ -46,7 +56,11 @@ impl Fixed {
             let row = rows.chunks_exact(d).position(|row| !row.iter().all(|x| (x * x).is_finite())).unwrap_or(0);
             return Err(Error::NotFinite { what: Failure::what(side), row, iteration });
         };
-        let factors = axes.enter_scattered(rows, padded(d));
+        let count = factors.nrows() * padded(d);
+        // What follows the rows are zeros there too.
+        let memory = earlier.filter(|earlier| earlier.d == d && earlier.factors.len() == count);
+        let mut factors = memory.map_or_else(|| Numbers::zeroed(count), |earlier| earlier.factors);
+        axes.enter_scattered(rows, padded(d), &mut factors);
         Ok(Self { d, factors, axes })
     }
 

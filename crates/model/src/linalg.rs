@@ -10,7 +10,6 @@ use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
-use crate::large_pages::Numbers;
 use crate::simd::LANES;
 
 /// Rows in one partial sum of a Gram matrix.
@@ -134,18 +133,12 @@ impl Axes {
     /// Row-major rows, expressed along the axes.
     pub(crate) fn enter(&self, rows: &[f32]) -> Vec<f32> {
         let mut out = vec![0f32; rows.len()];
-        self.enter_rows(rows, self.d, &mut out);
+        self.enter_scattered(rows, self.d, &mut out);
         out
     }
 
-    /// The same with each row followed by zeros up to `stride`, where rows are read in no order.
-    pub(crate) fn enter_scattered(&self, rows: &[f32], stride: usize) -> Numbers {
-        let mut out = Numbers::zeroed(rows.len() / self.d * stride);
-        self.enter_rows(rows, stride, &mut out);
-        out
-    }
-
-    fn enter_rows(&self, rows: &[f32], stride: usize, out: &mut [f32]) {
+    /// The same to rows that are `stride` apart; what is between them stays.
+    pub(crate) fn enter_scattered(&self, rows: &[f32], stride: usize, out: &mut [f32]) {
         let d = self.d;
         out.par_chunks_mut(TURN_ROWS * stride).zip(rows.par_chunks(TURN_ROWS * d)).for_each_init(
             || (vec![0f32; TURN_ROWS * d], vec![0f32; TURN_ROWS * d]),
@@ -339,10 +332,11 @@ mod tests {
         for row in [0, 1, 63, 64, 299] {
             assert_eq!(axes.enter(&rows[row * d..(row + 1) * d]), turned[row * d..(row + 1) * d], "row {row}");
         }
-        let scattered = axes.enter_scattered(&rows, 48);
+        let mut scattered = vec![7f32; 300 * 48];
+        axes.enter_scattered(&rows, 48, &mut scattered);
         for (row, values) in scattered.chunks_exact(48).enumerate() {
             assert_eq!(values[..d], turned[row * d..(row + 1) * d], "row {row}");
-            assert_eq!(values[d..], [0.0; 11], "row {row}");
+            assert_eq!(values[d..], [7.0; 11], "row {row}");
         }
         assert!(Axes::new(&[f64::NAN], 1).is_none());
     }

@@ -27,6 +27,11 @@ impl<'a> Observed<'a> {
         Ok(Self { pairs, confidence, side })
     }
 
+    /// Whose factors the columns have, for messages.
+    pub(crate) fn other_side(&self) -> &'static str {
+        if self.side == "user" { "item" } else { "user" }
+    }
+
     /// The columns of a row with their confidence.
     pub(crate) fn row(&self, row: usize) -> (&[u32], &[f32]) {
         let range = self.pairs.indptr()[row]..self.pairs.indptr()[row + 1];

@@ -153,6 +153,14 @@ fn nothing_stays_of_the_factors_whose_memory_a_half_step_takes() {
         // Factors that are the solution already stay where they are, and zeros are the start of those who have none.
         let near = solve(prior, Method::Near, Some(new.0.clone())).unwrap();
         assert!(near.0.iter().zip(&new.0).all(|(near, exact)| (near - exact).abs() < 1e-5));
+        // So does the other side, in the memory of any other.
+        for (rows, value) in [(200, f32::MAX.sqrt() / 1e3), (200, 0.0), (150, 1.0)] {
+            let earlier = Fixed::new(Array2::from_elem((rows, d), value).view(), "item", None).unwrap();
+            let again = Fixed::in_place_of(Some(earlier), y.view(), "item", None).unwrap();
+            let prior = prior.map(|prior| prior.view());
+            let solved = again.solve(&observed, &recipe, prior, Method::Exact, None, None).unwrap();
+            assert_eq!((solved.factors, solved.loss), new);
+        }
         let zeros = Array2::zeros((160, d));
         assert_eq!(solve(prior, Method::Near, Some(zeros)).unwrap(), solve(prior, Method::Near, None).unwrap());
     }
