@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use datafusion::common::plan_err;
 use datafusion::error::Result;
+use datafusion::execution::memory_pool::MemoryPool;
 use item_affinity_model::ndarray::{Array2, Axis};
 use item_affinity_model::{Csr, NewPairSlopes};
 use item_affinity_solution::SolutionVersion;
@@ -72,18 +73,17 @@ impl AskedItems {
     }
 
     /// What ranking needs of them, with pairs in blocks of so many items.
-    pub(crate) async fn ranking(&self, items_per_block: usize) -> Result<Arc<Ranking>> {
+    pub(crate) async fn ranking(&self, items_per_block: usize, pool: &Arc<dyn MemoryPool>) -> Result<Arc<Ranking>> {
         let load = || async {
             let version = self.source.get().await?;
             self.are_known_to(&version)?;
             let rows = self.places.iter().map(|place| *place as usize).collect::<Vec<_>>();
-            let history = version.item_history(&self.source.stores, &self.places).await;
-            let history = history.map_err(|e| self.source.error(e))?;
+            let history = self.source.history(&version, &self.places, pool).await?;
             Ok(Arc::new(Ranking {
                 factors: version.items.factors.select(Axis(0), &rows),
                 log_odds: rows.iter().map(|row| version.items.log_odds[*row]).collect(),
                 slopes: version.model.slopes,
-                history: blocks_of(history.log_odds, items_per_block).map_err(from_model)?,
+                history: blocks_of(history, items_per_block).map_err(from_model)?,
             }))
         };
         self.loaded.get_or_try_init(load).await.cloned()

@@ -74,6 +74,7 @@ mod segments_final_exec;
 mod segments_function;
 mod segments_plan;
 mod session;
+mod shared_pairs;
 mod shared_parts;
 mod solution_cache;
 mod spill;

@@ -14,6 +14,7 @@ use item_affinity_storage::Bytes;
 use tokio::sync::OnceCell;
 
 use crate::memory_limit::resize;
+use crate::shared_pairs::SharedPairs;
 
 /// Bytes kept between queries where the session's memory is not limited; else a quarter of the limit.
 const KEPT_WITHOUT_LIMIT: usize = 1 << 30;
@@ -29,7 +30,8 @@ pub(crate) struct PartKey {
 #[derive(Clone)]
 pub(crate) struct SharedParts {
     parts: Arc<Mutex<Parts>>,
-    keeps: bool,
+    /// None for a plan.
+    pairs: Option<SharedPairs>,
 }
 
 #[derive(Default)]
@@ -100,12 +102,21 @@ impl HeldPart {
 impl SharedParts {
     /// Parts of a session, which may ask again.
     pub(crate) fn of_session() -> Self {
-        Self { parts: Arc::default(), keeps: true }
+        Self { parts: Arc::default(), pairs: Some(SharedPairs::default()) }
     }
 
     /// Parts of a plan that runs once: none outlives its readers.
     pub(crate) fn of_plan() -> Self {
-        Self { parts: Arc::default(), keeps: false }
+        Self { parts: Arc::default(), pairs: None }
+    }
+
+    fn keeps(&self) -> bool {
+        self.pairs.is_some()
+    }
+
+    /// The pairs with history that a session keeps beside its parts.
+    pub(crate) fn pairs(&self) -> Option<&SharedPairs> {
+        self.pairs.as_ref()
     }
 
     /// The bytes of a part of so many bytes; `read` runs once for all who ask at the same time.
@@ -164,7 +175,7 @@ impl SharedParts {
 
     /// Whether decoded states of so many bytes may be kept.
     pub(crate) fn would_keep(&self, bytes: usize, pool: &Arc<dyn MemoryPool>) -> bool {
-        self.keeps && bytes <= limit(pool)
+        self.keeps() && bytes <= limit(pool)
     }
 
     /// Keeps the decoded states of a version in place of those of another, if there is room; bytes go where they are in
@@ -187,7 +198,7 @@ impl SharedParts {
     /// Keeps a part if there is room; what is kept of other versions makes room. Parts of the same version never push each other
     /// out: a scan of more than fits would then find none of its parts again.
     fn keep(&self, key: PartKey, cell: &Arc<OnceCell<Part>>, size: usize, pool: &Arc<dyn MemoryPool>) {
-        if !self.keeps {
+        if !self.keeps() {
             return;
         }
         let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);

@@ -221,7 +221,7 @@ impl ExecutionPlan for TopKUsersPerItemExec {
             if partition == 0 {
                 resize(&reservation, query.items.pair_bytes().await?)?;
             }
-            let ranking = query.items.ranking(ITEM_BLOCK).await?;
+            let ranking = query.items.ranking(ITEM_BLOCK, context.memory_pool()).await?;
             let shared = if partition == 0 { asked_items::allocated_bytes(&ranking.history) } else { 0 };
             let mut top = PartitionTopK::new(Arc::clone(&query), ranking, &shared_thresholds, partition);
             resize(&reservation, shared + top.allocated_bytes())?;

@@ -6,7 +6,9 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::error::{DataFusionError, Result};
-use item_affinity_solution::{SolutionRef, SolutionVersion};
+use datafusion::execution::memory_pool::MemoryPool;
+use item_affinity_model::Csr;
+use item_affinity_solution::{PairPart, SolutionRef, SolutionVersion};
 use item_affinity_storage::{ErrorKind, Stores};
 use tokio::sync::OnceCell;
 
@@ -72,6 +74,25 @@ impl VersionSource {
             Ok(Arc::new(version))
         };
         self.opened.get_or_try_init(open).await.cloned()
+    }
+
+    /// The log-odds of the pairs with history of these items, which ascend: items × users.
+    pub(crate) async fn history(
+        &self,
+        version: &Arc<SolutionVersion>,
+        items: &[u32],
+        pool: &Arc<dyn MemoryPool>,
+    ) -> Result<Csr> {
+        let Some(pairs) = self.shared.pairs() else {
+            let history = version.item_history(&self.stores, items).await;
+            return Ok(history.map_err(|e| self.error(e))?.log_odds);
+        };
+        let read = |part: PairPart| async move {
+            let history = version.read_pair_part(&self.stores, &part).await;
+            Ok(history.map_err(|e| self.error(e))?.log_odds)
+        };
+        let users = usize::try_from(version.model.users).unwrap_or(usize::MAX);
+        pairs.of_items(version.reference(), &version.pair_parts, users, items, pool, read).await
     }
 
     /// An error of the solution room in the engine's form; from an executor it travels as text, so it says its kind.

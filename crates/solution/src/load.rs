@@ -132,12 +132,32 @@ impl SolutionVersion {
     /// The parts that hold any of the items are read whole, two at a time; 16 bytes for each pair of an asked item.
     pub async fn item_history(&self, stores: &Stores, items: &[u32]) -> Result<ItemHistory> {
         let reader = VersionReader::new(stores, &self.reference.location, self.commit.clone())?;
-        let model = &self.model;
         // Owned entries: a closure over references would keep the whole future from being sent between threads.
         let wanted: Vec<PairPart> = self.pair_parts.iter().filter(|part| part.holds_any(items)).cloned().collect();
+        self.pairs_of(&reader, items.to_vec(), wanted).await
+    }
+
+    /// Reads the pairs with history of one file, of all its items.
+    ///
+    /// # Shapes
+    /// out: one row per item from the part's first to its last, one column per user of the version
+    ///
+    /// # Errors
+    /// As [`SolutionVersion::open`].
+    ///
+    /// # Cost
+    /// The size of the file, once, and 24 bytes for each of its pairs.
+    pub async fn read_pair_part(&self, stores: &Stores, part: &PairPart) -> Result<ItemHistory> {
+        let reader = VersionReader::new(stores, &self.reference.location, self.commit.clone())?;
+        self.pairs_of(&reader, (part.first_item..=part.last_item).collect(), vec![part.clone()]).await
+    }
+
+    /// The pairs of these items in these parts, which ascend.
+    async fn pairs_of(&self, reader: &VersionReader, items: Vec<u32>, parts: Vec<PairPart>) -> Result<ItemHistory> {
+        let model = &self.model;
         let fetch = |part: PairPart| async { Ok::<_, crate::Error>((reader.parquet(&part.entry).await?, part)) };
-        let mut fetched = stream::iter(wanted).map(fetch).buffered(FETCHED_AHEAD);
-        let mut history = HistoryRows::new(items.to_vec());
+        let mut fetched = stream::iter(parts).map(fetch).buffered(FETCHED_AHEAD);
+        let mut history = HistoryRows::new(items);
         while let Some((bytes, part)) = fetched.try_next().await? {
             let expected = ExpectedPairs { rows: u64::from(part.rows), items: model.items, users: model.users };
             let outcome;
@@ -154,7 +174,9 @@ impl SolutionVersion {
 }
 
 impl PairPart {
-    fn holds_any(&self, items: &[u32]) -> bool {
+    /// Whether any of these items, which ascend, may have pairs in it.
+    #[must_use]
+    pub fn holds_any(&self, items: &[u32]) -> bool {
         let at = items.partition_point(|item| *item < self.first_item);
         items.get(at).is_some_and(|item| *item <= self.last_item)
     }
@@ -163,6 +185,8 @@ impl PairPart {
 /// Pairs of the asked items, gathered part by part.
 struct HistoryRows {
     items: Vec<u32>,
+    /// The item of the last pair, and its row if it is asked.
+    last: Option<(u32, Option<usize>)>,
     indptr: Vec<usize>,
     users: Vec<u32>,
     log_odds: Vec<f32>,
@@ -171,12 +195,17 @@ struct HistoryRows {
 
 impl HistoryRows {
     fn new(items: Vec<u32>) -> Self {
-        Self { items, indptr: vec![0], users: Vec::new(), log_odds: Vec::new(), weights: Vec::new() }
+        Self { items, last: None, indptr: vec![0], users: Vec::new(), log_odds: Vec::new(), weights: Vec::new() }
     }
 
     /// Takes a pair; they come by item and user, from the first part to the last.
     fn add(&mut self, pair: Pair) {
-        let Ok(row) = self.items.binary_search(&pair.item) else { return };
+        let row = match self.last {
+            Some((item, row)) if item == pair.item => row,
+            _ => self.items.binary_search(&pair.item).ok(),
+        };
+        self.last = Some((pair.item, row));
+        let Some(row) = row else { return };
         self.indptr.resize(row + 1, self.users.len());
         self.users.push(pair.user);
         self.log_odds.push(pair.log_odds);

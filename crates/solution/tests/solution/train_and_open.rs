@@ -79,6 +79,14 @@ async fn pairs_with_history_are_read_back_for_the_asked_items() {
         assert_eq!(found.weights.row(row), weights.row(*item as usize));
     }
     assert_eq!(version.item_history(&stores, &[]).await.unwrap().log_odds.nnz(), 0);
+    // A part holds all pairs of its items.
+    for part in &version.pair_parts {
+        let items: Vec<u32> = (part.first_item..=part.last_item).collect();
+        assert_eq!(
+            version.read_pair_part(&stores, part).await.unwrap(),
+            version.item_history(&stores, &items).await.unwrap()
+        );
+    }
 }
 
 #[tokio::test]
