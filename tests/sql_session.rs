@@ -24,11 +24,12 @@ use datafusion::prelude::ParquetReadOptions;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use item_affinity_datafusion::{SessionSettings, error_kind, error_message, session};
+use item_affinity_solution::{SolutionRef, SolutionVersion};
 use item_affinity_storage::{Artifact, CommitBody, ErrorKind, Location, Stores, Versions};
 
 use crate::common::{cli, csv_rows, data, item_affinity, solution, succeed};
 
-/// The local disk, which counts how often a file of user states is read, and may take long for it.
+/// The local disk, which counts how often a file of user states or of pairs is read, and may take long for the first.
 #[derive(Clone, Debug)]
 struct CountingStore {
     disk: Arc<LocalFileSystem>,
@@ -49,7 +50,12 @@ impl CountingStore {
 
     /// Reads of each file of user states, in the order of their names.
     fn reads(&self) -> Vec<usize> {
-        self.reads.lock().unwrap().values().copied().collect()
+        self.reads_below("/users/")
+    }
+
+    fn reads_below(&self, folder: &str) -> Vec<usize> {
+        let reads = self.reads.lock().unwrap();
+        reads.iter().filter(|(file, _)| file.contains(folder)).map(|(_, reads)| *reads).collect()
     }
 
     fn forget(&self) {
@@ -57,8 +63,11 @@ impl CountingStore {
     }
 
     async fn count(&self, location: &Path) {
-        if location.as_ref().contains("/users/part-") {
+        let is_below = |folder| location.as_ref().contains(folder);
+        if is_below("/users/part-") || is_below("/pairs/part-") {
             *self.reads.lock().unwrap().entry(location.to_string()).or_default() += 1;
+        }
+        if is_below("/users/part-") {
             tokio::time::sleep(self.delay).await;
         }
     }
@@ -310,9 +319,11 @@ async fn concurrent_queries_of_a_session_read_user_states_once() {
         assert_eq!(query.await.unwrap().unwrap(), n + 1);
     }
     assert_eq!(store.reads(), [1, 1, 1]);
-    // They stay for the next one.
+    // They stay for the next one, and so do the pairs with history, which queries at the same time may each have read.
+    let pairs = store.reads_below("/pairs/");
+    assert!(pairs.len() == 1 && (1..=6).contains(&pairs[0]), "{pairs:?}");
     assert_eq!(rows(&ctx, "SELECT * FROM item_affinity_segments(items, 2)").await.unwrap(), 160);
-    assert_eq!(store.reads(), [1, 1, 1]);
+    assert_eq!((store.reads(), store.reads_below("/pairs/")), (vec![1, 1, 1], pairs));
 
     // Scores of single pairs need all states decoded: once for all queries.
     let scores = (0..6).map(|_| {
@@ -379,16 +390,22 @@ async fn a_query_that_nobody_waits_for_gives_its_memory_back_before_its_store_an
     let waited = tokio::time::timeout(Duration::from_millis(500), stream.next()).await;
     assert!(waited.is_err(), "the store takes two minutes");
     assert_eq!(store.reads().iter().sum::<usize>(), 2);
-    assert!(ctx.runtime_env().memory_pool.reserved() > 0);
+    // Pairs with history stay for the next query: eight bytes for each, and for the end of each item's.
+    let version = SolutionVersion::open(&stores, &SolutionRef::parse(solution()).unwrap()).await.unwrap();
+    assert_eq!(version.pair_parts.len(), 1);
+    let kept = (usize::try_from(version.model.pairs).unwrap() + version.items.ids.len() + 1) * 8;
+    assert!(ctx.runtime_env().memory_pool.reserved() > kept);
     let stopped = Instant::now();
     drop(stream);
-    while ctx.runtime_env().memory_pool.reserved() > 0 {
+    while ctx.runtime_env().memory_pool.reserved() > kept {
         assert!(stopped.elapsed() < Duration::from_secs(20), "{}", ctx.runtime_env().memory_pool.reserved());
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     // No part that was not read yet is read by anybody.
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(store.reads().iter().sum::<usize>(), 2);
+    assert_eq!(ctx.runtime_env().memory_pool.reserved(), kept);
+    drop(ctx);
 }
 
 #[test]
