@@ -78,6 +78,12 @@ fn during(iteration: Option<usize>) -> String {
 }
 
 impl Error {
+    /// A factor of a `user` or an `item` that is not finite.
+    pub(crate) fn factor_not_finite(side: &'static str, row: usize, iteration: Option<usize>) -> Self {
+        let what = if side == "item" { "an item factor" } else { "a user factor" };
+        Self::NotFinite { what, row, iteration }
+    }
+
     pub(crate) fn out_of_range(name: &'static str, value: impl ToString, range: impl Into<String>) -> Self {
         Self::OutOfRange { name, value: value.to_string(), range: range.into() }
     }

@@ -4,7 +4,7 @@ use ndarray::ArrayView2;
 
 use crate::csr::Csr;
 use crate::error::{Error, Result, same_length};
-use crate::half_step::Fixed;
+use crate::fixed::Fixed;
 use crate::linalg::{add_inner_f64, factor_f64, solve_factored_f64};
 use crate::observed::Observed;
 use crate::recipe::ItemAffinity;

@@ -4,7 +4,8 @@ use ndarray::{Array2, ArrayView2};
 
 use crate::csr::Csr;
 use crate::error::{Result, same_length};
-use crate::half_step::{Fixed, Method};
+use crate::fixed::Fixed;
+use crate::half_step::Method;
 use crate::observed::Observed;
 use crate::recipe::ItemAffinity;
 

@@ -3,22 +3,12 @@
 use ndarray::{Array2, ArrayView2};
 
 use crate::error::{Error, Result, same_length};
-use crate::large_pages::Numbers;
-use crate::linalg::{Axes, gram, padded};
+use crate::fixed::Fixed;
 use crate::observed::Observed;
 use crate::recipe::ItemAffinity;
 use crate::row_blocks::{HalfStep, Start};
 use crate::row_descent::{EXACT, NEAR};
 use crate::row_solve::Failure;
-
-/// The fixed side, expressed along the axes of its Gram matrix: there the part of the equations that all rows share
-/// is a diagonal, which every row can invert at once.
-pub(crate) struct Fixed {
-    pub(crate) d: usize,
-    pub(crate) axes: Axes,
-    /// Row-major, each row followed by zeros up to the length that the vector kernels take.
-    factors: Numbers,
-}
 
 /// How far a half-step goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,56 +26,6 @@ pub(crate) struct Solved {
 }
 
 impl Fixed {
-    /// # Errors
-    /// [`Error::NotFinite`] for factors whose squares do not fit.
-    pub(crate) fn new(factors: ArrayView2<'_, f32>, side: &'static str, iteration: Option<usize>) -> Result<Self> {
-        Self::in_place_of(None, factors, side, iteration)
-    }
-
-    /// The same in the memory of an earlier one, if that had as many factors.
-    pub(crate) fn in_place_of(
-        earlier: Option<Self>,
-        factors: ArrayView2<'_, f32>,
-        side: &'static str,
-        iteration: Option<usize>,
-    ) -> Result<Self> {
-        let d = factors.ncols();
-        let rows = factors.as_standard_layout();
-        let rows = rows.as_slice().unwrap_or_default();
-        let Some(axes) = Axes::new(&gram(rows, d), d) else {
-            let row = rows.chunks_exact(d).position(|row| !row.iter().all(|x| (x * x).is_finite())).unwrap_or(0);
-            return Err(Error::NotFinite { what: Failure::what(side), row, iteration });
-        };
-        let count = factors.nrows() * padded(d);
-        // What follows the rows are zeros there too.
-        let memory = earlier.filter(|earlier| earlier.d == d && earlier.factors.len() == count);
-        let mut factors = memory.map_or_else(|| Numbers::zeroed(count), |earlier| earlier.factors);
-        axes.enter_scattered(rows, padded(d), &mut factors);
-        Ok(Self { d, factors, axes })
-    }
-
-    /// How many factors there are.
-    pub(crate) fn columns(&self) -> usize {
-        self.factors.len() / padded(self.d)
-    }
-
-    /// The factors of a column along the axes.
-    pub(crate) fn column(&self, column: u32) -> &[f32] {
-        let start = column as usize * padded(self.d);
-        &self.factors[start..start + self.d]
-    }
-
-    /// Copies the factors of some columns, with the zeros that follow them.
-    ///
-    /// A plain copy of several rows lets the processor wait for all of them at once: most of them come from main memory.
-    pub(crate) fn copy_rows(&self, columns: &[u32], out: &mut [f32]) {
-        let stride = padded(self.d);
-        for (column, row) in columns.iter().zip(out.chunks_exact_mut(stride)) {
-            let start = *column as usize * stride;
-            row.copy_from_slice(&self.factors[start..start + stride]);
-        }
-    }
-
     /// Solves every row, or comes near to it.
     ///
     /// The factors that are replaced give their memory: each block of rows is turned, solved and turned back where it is. On
@@ -145,12 +85,6 @@ impl Fixed {
         let Some(at) = prior.iter().position(|value| !value.is_finite()) else { return Ok(()) };
         let what = if side == "item" { "the prior mean of an item" } else { "the prior mean of a user" };
         Err(Error::NotFinite { what, row: at / self.d.max(1), iteration: None })
-    }
-
-    /// `w₀ Σ_all (x·y)²` of a row along the axes.
-    pub(crate) fn unobserved(&self, x: &[f32], recipe: &ItemAffinity) -> f64 {
-        let sum: f64 = x.iter().zip(&self.axes.strengths).map(|(x, strength)| strength * f64::from(*x).powi(2)).sum();
-        f64::from(recipe.unobserved_weight) * sum
     }
 }
 

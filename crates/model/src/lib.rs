@@ -40,6 +40,7 @@ mod error;
 mod evaluate;
 mod evaluate_time;
 mod explain;
+mod fixed;
 mod fold_in;
 mod fold_in_part;
 mod half_step;

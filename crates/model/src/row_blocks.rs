@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Mutex, PoisonError};
 
-use crate::half_step::Fixed;
+use crate::fixed::Fixed;
 use crate::linalg::TURN_ROWS;
 use crate::observed::Observed;
 use crate::queue::drain;

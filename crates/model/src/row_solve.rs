@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::error::Error;
-use crate::half_step::Fixed;
+use crate::fixed::Fixed;
 use crate::linalg::System;
 use crate::observed::Observed;
 use crate::recipe::ItemAffinity;
@@ -25,12 +25,8 @@ impl Failure {
     pub(crate) fn error(self, side: &'static str, row: usize, iteration: Option<usize>) -> Error {
         match self {
             Self::NotPositiveDefinite => Error::NotPositiveDefinite { side, row, iteration },
-            Self::NotFinite => Error::NotFinite { what: Self::what(side), row, iteration },
+            Self::NotFinite => Error::factor_not_finite(side, row, iteration),
         }
-    }
-
-    pub(crate) fn what(side: &str) -> &'static str {
-        if side == "item" { "an item factor" } else { "a user factor" }
     }
 }
 

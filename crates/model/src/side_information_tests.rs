@@ -8,8 +8,9 @@ use super::*;
 use crate::als::{Factors, fit, fit_with};
 use crate::attributes::{AttributeColumn, Encoding, SideInformation};
 use crate::dense_reference::solve_dense;
+use crate::fixed::Fixed;
 use crate::fold_in::FoldIn;
-use crate::half_step::{Fixed, Method, Solved};
+use crate::half_step::{Method, Solved};
 use crate::recipe::ItemAffinity;
 
 fn sparse(dense: &Array2<f32>) -> Csr {
