@@ -405,7 +405,6 @@ async fn a_query_that_nobody_waits_for_gives_its_memory_back_before_its_store_an
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(store.reads().iter().sum::<usize>(), 2);
     assert_eq!(ctx.runtime_env().memory_pool.reserved(), kept);
-    drop(ctx);
 }
 
 #[test]

@@ -1,8 +1,18 @@
 //! The memory pool of a session, and what is said when it is too small.
 
+use std::sync::Arc;
+
 use datafusion::common::resources_datafusion_err;
 use datafusion::error::{DataFusionError, Result};
-use datafusion::execution::memory_pool::MemoryReservation;
+use datafusion::execution::memory_pool::{MemoryLimit, MemoryPool, MemoryReservation};
+
+/// A share of the memory of a session: its limit by `parts`, or so many bytes where there is none.
+pub(crate) fn share(pool: &Arc<dyn MemoryPool>, parts: usize, without_limit: usize) -> usize {
+    match pool.memory_limit() {
+        MemoryLimit::Finite(bytes) => bytes / parts,
+        _ => without_limit,
+    }
+}
 
 /// Sets a reservation to so many bytes.
 ///

@@ -6,12 +6,13 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use datafusion::error::Result;
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use futures::stream::{self, StreamExt, TryStreamExt};
 use item_affinity_model::Csr;
 use item_affinity_solution::{PairPart, SolutionRef};
 
 use crate::error::from_model;
+use crate::memory_limit::share;
 
 /// Bytes kept where the session's memory is not limited; else an eighth of the limit.
 const KEPT_WITHOUT_LIMIT: usize = 256 << 20;
@@ -62,23 +63,20 @@ impl SharedPairs {
             }
         };
         let mut parts = stream::iter(parts).map(pairs_of).buffered(READ_AHEAD);
-        let (mut counts, mut indices, mut log_odds) = (vec![0; items.len()], Vec::new(), Vec::new());
+        let (mut indptr, mut indices, mut log_odds) = (vec![0], Vec::new(), Vec::new());
         while let Some((part, pairs)) = parts.try_next().await? {
             let first = items.partition_point(|item| *item < part.first_item);
             let last = items.partition_point(|item| *item <= part.last_item);
-            for (item, count) in items[first..last].iter().zip(&mut counts[first..last]) {
+            for (row, item) in (first..last).zip(&items[first..last]) {
                 // An item that goes on in the next part comes again, before any later one.
+                indptr.resize(row + 1, indices.len());
                 let (of_item, values) = pairs.row((item - part.first_item) as usize);
                 indices.extend_from_slice(of_item);
                 log_odds.extend_from_slice(values);
-                *count += of_item.len();
             }
         }
-        let ends = counts.iter().scan(0, |end, count| {
-            *end += count;
-            Some(*end)
-        });
-        Csr::new([0].into_iter().chain(ends).collect(), indices, log_odds, users).map_err(from_model)
+        indptr.resize(items.len() + 1, indices.len());
+        Csr::new(indptr, indices, log_odds, users).map_err(from_model)
     }
 
     fn kept(&self, version: &SolutionRef, part: usize) -> Option<Arc<Csr>> {
@@ -95,11 +93,7 @@ impl SharedPairs {
         }
         let Some(kept) = kept.as_mut().filter(|kept| !kept.parts.contains_key(&part)) else { return };
         let bytes = pairs.nnz() * 8 + (pairs.rows() + 1) * size_of::<usize>();
-        let limit = match pool.memory_limit() {
-            MemoryLimit::Finite(bytes) => bytes / 8,
-            _ => KEPT_WITHOUT_LIMIT,
-        };
-        if kept.memory.size() + bytes <= limit && kept.memory.try_grow(bytes).is_ok() {
+        if kept.memory.size() + bytes <= share(pool, 8, KEPT_WITHOUT_LIMIT) && kept.memory.try_grow(bytes).is_ok() {
             kept.parts.insert(part, Arc::clone(pairs));
         }
     }

@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::error::Result;
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use item_affinity_solution::SolutionRef;
 use item_affinity_storage::Bytes;
 use tokio::sync::OnceCell;
 
-use crate::memory_limit::resize;
+use crate::memory_limit::{resize, share};
 use crate::shared_pairs::SharedPairs;
 
 /// Bytes kept between queries where the session's memory is not limited; else a quarter of the limit.
@@ -219,10 +219,7 @@ impl SharedParts {
 
 /// Bytes that a session keeps at most.
 fn limit(pool: &Arc<dyn MemoryPool>) -> usize {
-    match pool.memory_limit() {
-        MemoryLimit::Finite(bytes) => bytes / 4,
-        _ => KEPT_WITHOUT_LIMIT,
-    }
+    share(pool, 4, KEPT_WITHOUT_LIMIT)
 }
 
 impl fmt::Debug for SharedParts {

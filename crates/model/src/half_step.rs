@@ -74,8 +74,7 @@ impl Fixed {
         let mut losses = vec![0f64; rows];
         let failed = |(row, failure): (usize, Failure)| failure.error(observed.side, row, iteration);
         let step = HalfStep { fixed: self, observed, recipe, prior, start, left: method.left() };
-        let long = step.long_rows(&mut losses).map_err(failed)?;
-        step.solve_blocks(&long, factors.as_slice_mut().unwrap_or_default(), &mut losses).map_err(failed)?;
+        step.solve(factors.as_slice_mut().unwrap_or_default(), &mut losses).map_err(failed)?;
         Ok(Solved { factors, loss: losses.iter().sum() })
     }
 

@@ -71,7 +71,7 @@ impl HalfStep<'_> {
     }
 
     /// Solves the rows that are too long for one thread, one after the other: their factors along the axes.
-    pub(crate) fn long_rows(&self, losses: &mut [f64]) -> Result<BTreeMap<usize, Vec<f32>>, (usize, Failure)> {
+    fn long_rows(&self, losses: &mut [f64]) -> Result<BTreeMap<usize, Vec<f32>>, (usize, Failure)> {
         let d = self.fixed.d;
         let solved = (0..losses.len()).filter(|row| self.length(*row) > LONG_ROW).map(|row| {
             let mean = self.prior.map(|prior| self.fixed.axes.enter(&prior[row * d..(row + 1) * d]));
@@ -83,16 +83,16 @@ impl HalfStep<'_> {
         solved.collect()
     }
 
-    /// Solves all others, and puts the factors of all rows where they belong.
-    pub(crate) fn solve_blocks(
-        &self,
-        long: &BTreeMap<usize, Vec<f32>>,
-        factors: &mut [f32],
-        losses: &mut [f64],
-    ) -> Result<(), (usize, Failure)> {
+    /// Solves all rows: the factors, rows × d, and the value of the objective of each.
+    ///
+    /// # Errors
+    /// the first row that fails, one of the long ones if any of these does
+    pub(crate) fn solve(&self, factors: &mut [f32], losses: &mut [f64]) -> Result<(), (usize, Failure)> {
         let d = self.fixed.d;
-        let own_length = |row: usize| if self.length(row) > LONG_ROW { 0 } else { self.length(row) };
-        let sizes = block_sizes((0..losses.len()).map(own_length));
+        let long = self.long_rows(losses)?;
+        // Long rows are only put into their places there.
+        let left = |row: usize| if self.length(row) > LONG_ROW { 0 } else { self.length(row) };
+        let sizes = block_sizes((0..losses.len()).map(left));
         let value_sizes: Vec<usize> = sizes.iter().map(|size| size * d).collect();
         let mut end = 0;
         let mut blocks: Vec<Block<'_>> = split_by(factors, &value_sizes)
@@ -104,13 +104,14 @@ impl HalfStep<'_> {
             })
             .collect();
         // Largest first, so that no large one is left over at the end.
-        blocks.sort_by_cached_key(|block| std::cmp::Reverse(block.rows.clone().map(own_length).sum::<usize>()));
+        let indptr = self.observed.pairs.indptr();
+        blocks.sort_by_key(|block| std::cmp::Reverse(indptr[block.rows.end] - indptr[block.rows.start]));
         // The first row that fails, whichever thread sees it.
         let first = Mutex::new(None::<(usize, Failure)>);
         drain(blocks, |queue| {
             let mut scratch = Scratch::new(d);
             while let Some(block) = queue.take() {
-                if let Err((row, failure)) = self.solve_block(&mut scratch, long, block) {
+                if let Err((row, failure)) = self.solve_block(&mut scratch, &long, block) {
                     let mut first = first.lock().unwrap_or_else(PoisonError::into_inner);
                     if first.as_ref().is_none_or(|(known, _)| row < *known) {
                         *first = Some((row, failure));
