@@ -98,18 +98,16 @@ impl Csr {
         &self.values
     }
 
-    /// The same matrix with the entries of some rows only; the others become empty.
+    /// Some of the rows, in their order.
     #[must_use]
     pub(crate) fn of_rows(&self, keep: impl Fn(u32) -> bool) -> Self {
-        let mut indptr = Vec::with_capacity(self.indptr.len());
-        let (mut indices, mut values) = (Vec::new(), Vec::new());
-        indptr.push(0);
+        let (mut indptr, mut indices, mut values) = (vec![0], Vec::new(), Vec::new());
         for (row, bounds) in (0u32..).zip(self.indptr.windows(2)) {
             if keep(row) {
                 indices.extend_from_slice(&self.indices[bounds[0]..bounds[1]]);
                 values.extend_from_slice(&self.values[bounds[0]..bounds[1]]);
+                indptr.push(indices.len());
             }
-            indptr.push(indices.len());
         }
         Self::from_valid(indptr, indices, values, self.columns)
     }
@@ -168,9 +166,10 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_are_not_kept_become_empty() {
+    fn some_rows_keep_their_order() {
         let some = small().of_rows(|row| row != 0);
-        assert_eq!(some, Csr::new(vec![0, 0, 0, 2], vec![1, 2], vec![3., 4.], 3).unwrap());
+        assert_eq!(some, Csr::new(vec![0, 0, 2], vec![1, 2], vec![3., 4.], 3).unwrap());
+        assert_eq!(small().of_rows(|_| false), Csr::new(vec![0], vec![], vec![], 3).unwrap());
         assert_eq!(small().of_rows(|_| true), small());
     }
 

@@ -31,6 +31,7 @@
 
 mod als;
 mod attributes;
+mod beginning;
 mod clock;
 mod csr;
 #[cfg(test)]
@@ -54,7 +55,6 @@ mod observed;
 mod propensity;
 mod queue;
 mod recipe;
-mod regularization_choice;
 mod row_blocks;
 mod row_descent;
 mod row_solve;

@@ -106,15 +106,9 @@ impl<'a> Chooser<'a> {
         Ok(Self { known, by_item, sample: Sample::new(known, by_item, held_out, seed) })
     }
 
-    /// How well a short fit foresees each item that is looked at.
-    pub(crate) fn measure(
-        &self,
-        short: &ItemAffinity,
-        side: Option<&SideInformation>,
-        observer: &mut dyn FnMut(Iteration) -> ControlFlow<()>,
-    ) -> Result<Vec<f64>> {
-        let factors = fit_valid(short, self.known, self.by_item, side, None, observer)?;
-        self.sample.measure(&factors, self.by_item)
+    /// How well factors foresee each item that is looked at.
+    pub(crate) fn measure(&self, factors: &Factors) -> Result<Vec<f64>> {
+        self.sample.measure(factors, self.by_item)
     }
 
     /// Whether the second of two fits foresees better than the first, by the rule of [`choose_side_information`].
@@ -135,7 +129,9 @@ impl<'a> Chooser<'a> {
             return Ok((kept, choice));
         }
         let small = ItemAffinity { hidden_dimension: HIDDEN_DIMENSION, iterations: ITERATIONS, ..recipe.clone() };
-        let mut measure = |side: &SideInformation| self.measure(&small, Some(side), observer);
+        let mut measure = |side: &SideInformation| {
+            self.measure(&fit_valid(&small, self.known, self.by_item, Some(side), None, observer)?)
+        };
         let mut best = measure(&kept)?;
         if let Some(items) = side.items {
             let alike = measure(&SideInformation { items: Some(items.all_alike()?), users: None })?;

@@ -6,6 +6,7 @@ use ndarray::{Array2, ArrayView2};
 
 use crate::als::{Factors, Iteration, fit_with};
 use crate::attributes::SideInformation;
+use crate::beginning::{BEGUN, Beginning, begin};
 use crate::clock::{Clock, HeldOut};
 use crate::csr::Csr;
 use crate::error::Result;
@@ -14,7 +15,6 @@ use crate::fold_in_part::{PartNow, fold_in_part};
 use crate::interactions::Interactions;
 use crate::propensity::{self, Known, LogOdds, Propensity};
 use crate::recipe::ItemAffinity;
-use crate::regularization_choice::choose_regularization;
 use crate::side_choice::{Chooser, SideChoice};
 
 /// Iterations that carry the factors from the held-out moment to now.
@@ -45,8 +45,8 @@ pub struct TrainedModel {
 
 /// Trains on interactions.
 ///
-/// The factors are fitted to the events before a held-out window, the propensity is learnt from the window, and a few
-/// more iterations then carry the factors over to all events. So the coefficients have seen only what came before the
+/// The factors are fitted to the events before a held-out window, of a part of the users at first where there are many, the
+/// propensity is learnt from the window, and a few more iterations then carry the factors over to all events. So the coefficients have seen only what came before the
 /// events that they foresee. The window also says which regularization does best, if none is set. Attributes that do not
 /// help to foresee the window are dropped; so are all of them when nothing can be held out.
 ///
@@ -57,8 +57,8 @@ pub struct TrainedModel {
 /// # Errors
 /// those of [`fit`](crate::fit())
 /// # Cost
-/// `iterations − 1` iterations of the fit, with attributes `iterations + 1`, at least 4; without a regularization 4 more, of
-/// at most about a million pairs; with attributes also those of
+/// `iterations − 3` iterations of the fit, with attributes `iterations − 1`, at least 4; 2 more of at most about a million
+/// pairs, without a regularization 4; with attributes also those of
 /// [`choose_side_information`](crate::choose_side_information()); for the propensity a few passes over the history, and
 /// logistic regressions on a bounded sample. The pairs before the window and those of all time are never held together.
 pub fn train(
@@ -119,10 +119,10 @@ struct Learnt {
     choice: SideChoice,
 }
 
-/// Iterations before the window, and in all.
+/// Iterations before the window, without those that begin, and in all.
 fn iterations(recipe: &ItemAffinity, side: Option<&SideInformation>) -> (usize, usize) {
     let left = if side.is_some() { LEFT_WITH_ATTRIBUTES } else { LEFT_ITERATIONS };
-    let before = recipe.iterations.saturating_sub(left).max(1);
+    let before = recipe.iterations.saturating_sub(left + BEGUN).max(1);
     (before, before + REFIT_ITERATIONS)
 }
 
@@ -142,9 +142,8 @@ fn learn(
     let before_by_item = before.transpose();
     let labels = window.pairs(None)?.by_user;
     let mut observe = |now: Iteration| observer(Iteration { iteration: 0, iterations, ..now });
-    if recipe.regularization.is_none() {
-        recipe.regularization = Some(choose_regularization(recipe, &before, &labels, &mut observe)?);
-    }
+    let Beginning { regularization, item_factors } = begin(recipe, &before, &before_by_item, &labels, &mut observe)?;
+    recipe.regularization = Some(regularization);
     if let Some(side) = side {
         let chooser = Chooser::new(&before, &before_by_item, &labels, recipe.seed)?;
         let chosen = chooser.side_information(recipe, side.clone(), &mut observe)?;
@@ -152,7 +151,8 @@ fn learn(
     }
     let mut observe = |now: Iteration| observer(Iteration { iterations, ..now });
     let first = ItemAffinity { iterations: done, ..recipe.clone() };
-    let start = fit_with(&first, &before, &before_by_item, kept.as_ref(), None, &mut observe)?;
+    let begun = Some(item_factors.view());
+    let start = fit_with(&first, &before, &before_by_item, kept.as_ref(), begun, &mut observe)?;
     drop(before_by_item);
     let user_prior = user_prior(&start, kept.as_ref())?;
     let known = Known {

@@ -17,9 +17,12 @@ const PER_EVENT: f64 = 5e-7;
 const REGRESSIONS: f64 = 1.0;
 /// Half-steps and refits that come on top of the iterations of a recipe, in iterations.
 const MORE_ITERATIONS: f64 = 1.0;
-/// The same for the choice of a regularization, and the pairs that it looks at.
-const CHOICE_OF_REGULARIZATION: f64 = 6.0;
-const PAIRS_OF_THE_CHOICE: f64 = 1e6;
+/// Iterations of a recipe that are made of a sample, the pairs of the sample, and what they cost with the choice of a
+/// regularization and without, in iterations.
+const BEGUN_ITERATIONS: f64 = 2.0;
+const PAIRS_OF_THE_SAMPLE: f64 = 1e6;
+const BEGINNING_WITH_CHOICE: f64 = 6.0;
+const BEGINNING: f64 = 3.0;
 /// Trainings that the choice of attributes is worth.
 const CHOICE_OF_ATTRIBUTES: f64 = 3.0;
 
@@ -58,11 +61,10 @@ impl Estimate {
         let d = recipe.hidden_dimension as f64;
         let (users, items) = (interactions.users().len(), interactions.items().len());
         let (events, rows) = (interactions.len() as f64, (users + items) as f64);
-        let choice = match recipe.regularization {
-            None => CHOICE_OF_REGULARIZATION * (PAIRS_OF_THE_CHOICE / events.max(1.0)).min(1.0),
-            Some(_) => 0.0,
-        };
-        let iterations = recipe.iterations as f64 + MORE_ITERATIONS + choice;
+        let sample = (PAIRS_OF_THE_SAMPLE / events.max(1.0)).min(1.0);
+        let begin = if recipe.regularization.is_none() { BEGINNING_WITH_CHOICE } else { BEGINNING };
+        let rest = (recipe.iterations as f64 - BEGUN_ITERATIONS).max(1.0);
+        let iterations = begin * sample + rest + MORE_ITERATIONS;
         let once = REGRESSIONS
             + events * PER_EVENT
             + iterations * (events * d * PER_EVENT_VARIABLE + rows * d * d * PER_ROW_SQUARE);
