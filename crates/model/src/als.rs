@@ -69,8 +69,7 @@ pub struct Iteration {
 /// # Cost
 /// An iteration takes about 12·nnz·d multiply-adds, and (users + items)·d² for each side, on all threads of the current
 /// rayon pool; the last half-step twice its share. Besides the result: 4 bytes per pair in each direction, one more
-/// copy of the larger side's factors, and per thread the factors of the longest row. The bits of the result are the same
-/// for any number of threads.
+/// copy of the larger side's factors. The bits of the result are the same for any number of threads.
 /// # Source
 /// Hu, Koren, Volinsky, *Collaborative filtering for implicit feedback datasets*, 2008, eq. 3; penalties by frequency:
 /// Rendle, Krichene, Zhang, Koren, *Revisiting the performance of iALS on item recommendation benchmarks*, 2021, eq. 4;

@@ -56,15 +56,9 @@ impl Fixed {
         &self.factors[start..start + self.d]
     }
 
-    /// Copies the factors of some columns, with the zeros that follow them.
-    ///
-    /// A plain copy of several rows lets the processor wait for all of them at once: most of them come from main memory.
-    pub(crate) fn copy_rows(&self, columns: &[u32], out: &mut [f32]) {
-        let stride = padded(self.d);
-        for (column, row) in columns.iter().zip(out.chunks_exact_mut(stride)) {
-            let start = *column as usize * stride;
-            row.copy_from_slice(&self.factors[start..start + stride]);
-        }
+    /// The factors of all columns, each row of them [`padded`] with zeros.
+    pub(crate) fn padded_rows(&self) -> &[f32] {
+        &self.factors
     }
 
     /// `w₀ Σ_all (x·y)²` of a row along the axes.

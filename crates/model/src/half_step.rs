@@ -43,7 +43,7 @@ impl Fixed {
     /// # Cost
     /// A row of n entries takes 2·n·d multiply-adds for each step of its descent, about two steps to come near and six to
     /// the solution. Rows that these do not bring there, and rows of more than 65,536 entries, take `n·d²/2 + d³/6`. Per
-    /// thread: the factors of the longest row, a few panels, a matrix and a few vectors.
+    /// thread: a few panels, a matrix and a few vectors.
     /// # Source
     /// Hu, Koren, Volinsky 2008, eq. 4
     pub(crate) fn solve(

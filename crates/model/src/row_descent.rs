@@ -10,12 +10,8 @@ pub(crate) const EXACT: f64 = 1e-6;
 pub(crate) const NEAR: f64 = 3e-2;
 /// After so many steps the equations are too awkward for them.
 const MOST_STEPS: usize = 32;
-/// Rows gathered at once; they stay in the first-level cache while they are worked on.
-const GATHER_ROWS: usize = 16;
 /// What one thread needs.
 pub(crate) struct Descent {
-    /// Grows with the longest row; read from start to end in each step.
-    panel: Vec<f32>,
     x: Vec<f32>,
     residual: Vec<f32>,
     direction: Vec<f32>,
@@ -27,15 +23,7 @@ pub(crate) struct Descent {
 impl Descent {
     pub(crate) fn new(d: usize) -> Self {
         let zeros = || vec![0f32; padded(d)];
-        Self {
-            panel: Vec::new(),
-            x: zeros(),
-            residual: zeros(),
-            direction: zeros(),
-            product: zeros(),
-            diagonal: zeros(),
-            scale: zeros(),
-        }
+        Self { x: zeros(), residual: zeros(), direction: zeros(), product: zeros(), diagonal: zeros(), scale: zeros() }
     }
 }
 
@@ -67,8 +55,8 @@ impl Problem<'_> {
                 loss += penalty * f64::from(*mean) * (f64::from(*mean) - 2.0 * f64::from(*x));
             }
         }
-        let Descent { panel, x: at, residual, direction, product, diagonal, scale } = work;
-        let panel = &panel[..columns.len() * direction.len()];
+        let Descent { x: at, residual, direction, product, diagonal, scale } = work;
+        let rows = self.fixed.padded_rows();
         let (mut gain, mut enough) = (0.0, 0.0);
         for step in 0.. {
             // With a matrix M that is near that of the equations, M⁻¹r is about the way to the solution, and r·M⁻¹r the
@@ -92,7 +80,7 @@ impl Problem<'_> {
             for ((product, direction), entry) in product.iter_mut().zip(direction.iter()).zip(diagonal.iter()) {
                 *product = -entry * direction;
             }
-            add_residuals(panel, confidence, 0.0, direction, product);
+            add_residuals(rows, columns, confidence, 0.0, direction, product);
             let curvature = -dot2(direction, product);
             if curvature.is_nan() || curvature <= 0.0 {
                 return Ok(None);
@@ -129,18 +117,8 @@ impl Problem<'_> {
             *residual = -entry * x;
             loss += f64::from(*entry) * f64::from(*x) * f64::from(*x);
         }
-        let Descent { panel, x, residual, .. } = work;
-        let stride = x.len();
-        if panel.len() < columns.len() * stride {
-            panel.resize(columns.len() * stride, 0.0);
-        }
-        let blocks = columns.chunks(GATHER_ROWS).zip(confidence.chunks(GATHER_ROWS));
-        for ((columns, confidence), rows) in blocks.zip(panel.chunks_mut(GATHER_ROWS * stride)) {
-            let rows = &mut rows[..columns.len() * stride];
-            self.fixed.copy_rows(columns, rows);
-            loss += add_residuals(rows, confidence, 1.0, x, residual);
-        }
-        loss
+        let Descent { x, residual, .. } = work;
+        loss + add_residuals(self.fixed.padded_rows(), columns, confidence, 1.0, x, residual)
     }
 }
 

@@ -7,18 +7,29 @@ pub(crate) const LANES: usize = 16;
 /// Rows that are worked on together: as many sums as the processor adds at the same time.
 const ROWS: usize = 8;
 
-/// Adds `Σ_r c_r (target − y_r·v) y_r` over the rows y of a panel to `out`, and returns `Σ_r c_r (target − y_r·v)²`.
+/// Adds `Σ_r c_r (target − y_r·v) y_r` over the factors y of some columns to `out`, and returns `Σ_r c_r (target − y_r·v)²`.
+///
+/// Rows are read where they are. The first time most of them come from far away, eight at a time; after that those of all but
+/// the longest lists are in the second-level cache, where a copy of them would be too.
 ///
 /// # Shapes
-/// panel: rows × stride; confidence: rows; v, out: stride, a multiple of [`LANES`]
+/// factors: all columns × stride; columns, confidence: rows; v, out: stride, a multiple of [`LANES`]
 /// # Cost
 /// 2·rows·stride multiply-adds, each row read once from memory
-pub(crate) fn add_residuals(panel: &[f32], confidence: &[f32], target: f32, v: &[f32], out: &mut [f32]) -> f64 {
-    Arch::new().dispatch(AddResiduals { panel, confidence, target, v, out })
+pub(crate) fn add_residuals(
+    factors: &[f32],
+    columns: &[u32],
+    confidence: &[f32],
+    target: f32,
+    v: &[f32],
+    out: &mut [f32],
+) -> f64 {
+    Arch::new().dispatch(AddResiduals { factors, columns, confidence, target, v, out })
 }
 
 struct AddResiduals<'a> {
-    panel: &'a [f32],
+    factors: &'a [f32],
+    columns: &'a [u32],
     confidence: &'a [f32],
     target: f32,
     v: &'a [f32],
@@ -34,11 +45,12 @@ impl WithSimd for AddResiduals<'_> {
         let (v, _) = S::as_simd_f32s(self.v);
         let (out, _) = S::as_mut_simd_f32s(self.out);
         let mut squares = 0f64;
-        let mut panels = self.panel.chunks_exact(ROWS * stride);
+        let factors = self.factors;
+        let row = |column: u32| &S::as_simd_f32s(&factors[column as usize * stride..][..stride]).0[..v.len()];
+        let mut columns = self.columns.chunks_exact(ROWS);
         let mut confidences = self.confidence.chunks_exact(ROWS);
-        for (panel, confidence) in (&mut panels).zip(&mut confidences) {
-            let rows: [&[S::f32s]; ROWS] = std::array::from_fn(|r| S::as_simd_f32s(&panel[r * stride..][..stride]).0);
-            let rows = rows.map(|row| &row[..v.len()]);
+        for (columns, confidence) in (&mut columns).zip(&mut confidences) {
+            let rows: [&[S::f32s]; ROWS] = std::array::from_fn(|r| row(columns[r]));
             let mut sums = [simd.splat_f32s(0.0); ROWS];
             for (k, v) in v.iter().enumerate() {
                 for r in 0..ROWS {
@@ -61,8 +73,8 @@ impl WithSimd for AddResiduals<'_> {
                 *out = simd.add_f32s(even, odd);
             }
         }
-        for (row, confidence) in panels.remainder().chunks_exact(stride).zip(confidences.remainder()) {
-            let (row, _) = S::as_simd_f32s(row);
+        for (column, confidence) in columns.remainder().iter().zip(confidences.remainder()) {
+            let row = row(*column);
             let mut sum = simd.splat_f32s(0.0);
             for (y, v) in row.iter().zip(v) {
                 sum = simd.mul_add_e_f32s(*y, *v, sum);
@@ -90,25 +102,29 @@ mod tests {
         let numbers = |count: usize, seed: usize| -> Vec<f32> {
             (0..count).map(|n| (((n + seed) * 7919 % 1009) as f32 / 1009.0) - 0.5).collect()
         };
+        let factors = numbers(5 * stride, 1);
         for rows in 0..=2 * ROWS + 1 {
-            let (panel, v, start) = (numbers(rows * stride, 1), numbers(stride, 2), numbers(stride, 3));
+            let columns: Vec<u32> = (0..rows as u32).map(|row| row * 3 % 5).collect();
+            let (v, start) = (numbers(stride, 2), numbers(stride, 3));
             let confidence: Vec<f32> = (0..rows).map(|row| 0.5 + row as f32).collect();
             let mut expected: Vec<f64> = start.iter().map(|x| f64::from(*x)).collect();
             let mut squares = 0.0;
-            for (y, c) in panel.chunks_exact(stride).zip(&confidence) {
+            for (column, c) in columns.iter().zip(&confidence) {
+                let y = &factors[*column as usize * stride..][..stride];
                 let product: f64 = y.iter().zip(&v).map(|(y, v)| f64::from(*y) * f64::from(*v)).sum();
                 let weight = f64::from(*c) * (0.75 - product);
                 squares += weight * (0.75 - product);
                 expected.iter_mut().zip(y).for_each(|(out, y)| *out += weight * f64::from(*y));
             }
             let mut out = start.clone();
-            let found = add_residuals(&panel, &confidence, 0.75, &v, &mut out);
+            let found = add_residuals(&factors, &columns, &confidence, 0.75, &v, &mut out);
             assert!((found - squares).abs() <= 1e-5 * squares, "{rows}: {found} {squares}");
             for (out, expected) in out.iter().zip(&expected) {
                 assert!((f64::from(*out) - expected).abs() < 1e-4, "{rows}: {out} {expected}");
             }
             let mut plain = start.clone();
-            let work = AddResiduals { panel: &panel, confidence: &confidence, target: 0.75, v: &v, out: &mut plain };
+            let (factors, columns, confidence) = (&factors, &columns, &confidence);
+            let work = AddResiduals { factors, columns, confidence, target: 0.75, v: &v, out: &mut plain };
             work.with_simd(pulp::Scalar);
             assert!(plain.iter().zip(&out).all(|(a, b)| (a - b).abs() < 1e-4), "{rows}");
         }
