@@ -1,9 +1,16 @@
 //! Sparse matrices by rows.
 
+use rayon::prelude::*;
+
 use crate::error::{Error, Result, same_length};
+use crate::rows::{blocks, split_by};
 
 /// The most rows or columns: they are numbered by `u32`.
 const MOST: u64 = u32::MAX as u64;
+/// Entries of a piece of a transposed matrix: half of a second-level cache.
+const PIECE: usize = 1 << 17;
+/// Pieces, each of which looks for its place in every row.
+const MOST_PIECES: usize = 32;
 
 /// A sparse matrix in compressed rows, columns ascending inside a row.
 #[derive(Clone, Debug, PartialEq)]
@@ -115,9 +122,17 @@ impl Csr {
     /// The same entries by columns.
     ///
     /// # Cost
-    /// One counting sort, O(nnz + rows + columns); 8 bytes per entry for the result.
+    /// A counting sort, O(nnz + columns + pieces·rows·log columns), on all threads of the current rayon pool; 8 bytes per
+    /// entry for the result.
     #[must_use]
     pub fn transpose(&self) -> Self {
+        self.transpose_in(self.nnz().div_ceil(MOST_PIECES).max(PIECE))
+    }
+
+    /// [`Csr::transpose`] in pieces of about so many entries.
+    ///
+    /// Each piece is a range of columns, whose places stay in the second-level cache, and takes its part of every row.
+    fn transpose_in(&self, piece: usize) -> Self {
         let mut indptr = vec![0usize; self.columns + 1];
         for &column in &self.indices {
             indptr[column as usize + 1] += 1;
@@ -125,17 +140,26 @@ impl Csr {
         for column in 0..self.columns {
             indptr[column + 1] += indptr[column];
         }
-        let mut next = indptr.clone();
         let mut indices = vec![0u32; self.nnz()];
         let mut values = vec![0f32; self.nnz()];
-        for (row, bounds) in (0u32..).zip(self.indptr.windows(2)) {
-            for entry in bounds[0]..bounds[1] {
-                let slot = &mut next[self.indices[entry] as usize];
-                indices[*slot] = row;
-                values[*slot] = self.values[entry];
-                *slot += 1;
+        let pieces = blocks(&indptr, piece);
+        let sizes: Vec<usize> = pieces.iter().map(|columns| indptr[columns.end] - indptr[columns.start]).collect();
+        let places = split_by(&mut indices, &sizes).into_iter().zip(split_by(&mut values, &sizes)).collect::<Vec<_>>();
+        pieces.into_par_iter().zip(places).for_each(|(columns, (indices, values))| {
+            let first = indptr[columns.start];
+            let mut next: Vec<usize> = indptr[columns.clone()].iter().map(|start| start - first).collect();
+            for row in 0..self.rows() {
+                let (of_row, value) = self.row(row);
+                let start = of_row.partition_point(|column| (*column as usize) < columns.start);
+                for (column, value) in of_row[start..].iter().zip(&value[start..]) {
+                    let Some(slot) = next.get_mut(*column as usize - columns.start) else { break };
+                    #[allow(clippy::cast_possible_truncation)] // rows are numbered by u32
+                    let row = row as u32;
+                    (indices[*slot], values[*slot]) = (row, *value);
+                    *slot += 1;
+                }
             }
-        }
+        });
         Self { indptr, indices, values, columns: self.rows() }
     }
 }
@@ -179,6 +203,29 @@ mod tests {
         let expected = Csr::new(vec![0, 1, 2, 4], vec![0, 2, 0, 2], vec![1., 3., 2., 4.], 3).unwrap();
         assert_eq!(by_column, expected);
         assert_eq!(by_column.transpose(), small());
+    }
+
+    #[test]
+    fn transpose_is_the_same_in_pieces_of_any_size() {
+        let rows: Vec<Vec<u32>> =
+            (0..40u32).map(|row| (0..30).filter(|c| (row * 7 + c * 5) % 6 < 2).collect()).collect();
+        let indptr = (0..=rows.len()).map(|row| rows[..row].iter().map(Vec::len).sum()).collect();
+        let indices = rows.concat();
+        #[allow(clippy::cast_precision_loss)]
+        let values = (0..indices.len()).map(|entry| entry as f32).collect();
+        let matrix = Csr::new(indptr, indices, values, 31).unwrap();
+        let whole = matrix.transpose_in(matrix.nnz());
+        for (column, bounds) in (0u32..).zip(whole.indptr().windows(2)) {
+            let entry = |row: u32| {
+                let (columns, values) = matrix.row(row as usize);
+                columns.binary_search(&column).ok().map(|at| (row, values[at]))
+            };
+            let found = whole.indices()[bounds[0]..bounds[1]].iter().zip(&whole.values()[bounds[0]..bounds[1]]);
+            assert!(found.map(|(row, value)| (*row, *value)).eq((0..40).filter_map(entry)), "column {column}");
+        }
+        for piece in [1, 2, 7, 50] {
+            assert_eq!(matrix.transpose_in(piece), whole);
+        }
     }
 
     #[test]

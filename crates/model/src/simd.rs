@@ -104,7 +104,7 @@ mod tests {
         };
         let factors = numbers(5 * stride, 1);
         for rows in 0..=2 * ROWS + 1 {
-            let columns: Vec<u32> = (0..rows as u32).map(|row| row * 3 % 5).collect();
+            let columns: Vec<u32> = (0u32..).take(rows).map(|row| row * 3 % 5).collect();
             let (v, start) = (numbers(stride, 2), numbers(stride, 3));
             let confidence: Vec<f32> = (0..rows).map(|row| 0.5 + row as f32).collect();
             let mut expected: Vec<f64> = start.iter().map(|x| f64::from(*x)).collect();

@@ -1,5 +1,7 @@
 //! What the terms of one user need of all others: sums that are gathered part by part, in any order.
 
+use std::ops::Range;
+
 use ndarray::Array2;
 use rayon::prelude::*;
 
@@ -9,6 +11,10 @@ use super::{
 };
 use crate::clock::Clock;
 use crate::interactions::{History, Interactions};
+use crate::rows::blocks;
+
+/// Runs of users whose sums are taken beside each other, at most.
+const PIECES: usize = 8;
 
 /// A sum that is rounded at its end, of twice the digits until then: the order of its parts is not seen in f32.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -83,15 +89,29 @@ impl Everyone {
     ///
     /// # Shapes
     /// mass: one per user, the logarithm of the affinity for all items together
+    /// # Cost
+    /// one exponential an event, on all threads of the current rayon pool; 32 bytes an item for each of up to
+    /// eight pieces, which have four events an item at least
     pub(crate) fn of(known: &Interactions, clock: Clock, mass: &[f64]) -> Self {
+        // Sums of many items for few events would cost more than they save.
+        let pieces = (known.len() / (4 * known.items().len()).max(1)).clamp(1, PIECES);
+        let pieces = blocks(known.indptr(), known.len().div_ceil(pieces).max(1));
+        let of = |users| Self::of_users(known, clock, mass, users);
+        let pieces: Vec<Self> = pieces.into_par_iter().map(of).collect();
+        let mut all = Self::nobody(known.items().len());
+        pieces.iter().for_each(|piece| all.merge(piece));
+        all
+    }
+
+    fn of_users(known: &Interactions, clock: Clock, mass: &[f64], users: Range<usize>) -> Self {
         let mut out = Self::nobody(known.items().len());
-        for (user, mass) in mass.iter().enumerate() {
+        for user in users {
             let History { items, times, weights } = known.history(user);
             if items.is_empty() {
                 continue;
             }
             out.users += 1;
-            out.mass.add(*mass);
+            out.mass.add(mass[user]);
             let mut whole = 0.0;
             for ((item, time), weight) in items.iter().zip(times).zip(weights) {
                 let weight = f64::from(*weight);
