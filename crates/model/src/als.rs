@@ -134,16 +134,27 @@ pub fn fit_with(
         same_length("item_factors", by_item.rows(), known.nrows())?;
         same_length("an item factor", recipe.hidden_dimension, known.ncols())?;
     }
-    fit_valid(recipe, by_user, by_item, side, item_factors, observer)
+    let start = item_factors.map_or(Start::Random, Start::Items);
+    fit_valid(recipe, by_user, by_item, side, start, observer)
 }
 
-/// [`fit_with`] for a recipe that is known to be valid, or small on purpose.
+/// What a fit goes on from.
+pub(crate) enum Start<'a> {
+    /// Random item factors, and the user factors that belong to them.
+    Random,
+    /// items × hidden_dimension, and the user factors that belong to them.
+    Items(ArrayView2<'a, f32>),
+    /// Both sides of a fit to almost the same pairs: a half-step less.
+    Factors { user_factors: Array2<f32>, item_factors: Array2<f32> },
+}
+
+/// [`fit_with`] for a recipe that is known to be valid, or small on purpose, and factors of these users and items.
 pub(crate) fn fit_valid(
     recipe: &ItemAffinity,
     by_user: &Csr,
     by_item: &Csr,
     side: Option<&SideInformation>,
-    known: Option<ArrayView2<'_, f32>>,
+    start: Start<'_>,
     observer: &mut dyn FnMut(Iteration) -> ControlFlow<()>,
 ) -> Result<Factors> {
     same_length("by_item", by_user.columns(), by_item.rows())?;
@@ -159,9 +170,16 @@ pub(crate) fn fit_valid(
     let mut loss = Vec::with_capacity(recipe.iterations);
     report(0, None)?;
     // A random start says nothing about attributes.
-    let mut informed = known.is_some();
-    let mut item_factors = known.map_or_else(|| start(recipe, by_item), |known| known.to_owned());
-    let mut user_factors = user_side.half_step(item_factors.view(), recipe, Method::Near, None, None)?.factors;
+    let mut informed = !matches!(start, Start::Random);
+    let (mut item_factors, user_factors) = match start {
+        Start::Random => (random(recipe, by_item), None),
+        Start::Items(item_factors) => (item_factors.to_owned(), None),
+        Start::Factors { user_factors, item_factors } => (item_factors, Some(user_factors)),
+    };
+    let mut user_factors = match user_factors {
+        Some(user_factors) => user_factors,
+        None => user_side.half_step(item_factors.view(), recipe, Method::Near, None, None)?.factors,
+    };
     for iteration in 1..=recipe.iterations {
         report(iteration - 1, None)?;
         if informed {
@@ -241,14 +259,14 @@ impl<'a> Side<'a> {
 }
 
 /// Small random item factors, by the seed alone; zeros for an item without pairs.
-fn start(recipe: &ItemAffinity, by_item: &Csr) -> Array2<f32> {
-    let mut random = StdRng::seed_from_u64(recipe.seed);
+fn random(recipe: &ItemAffinity, by_item: &Csr) -> Array2<f32> {
+    let mut numbers = StdRng::seed_from_u64(recipe.seed);
     #[allow(clippy::cast_precision_loss)] // at most 256
     let size = 0.1 / (recipe.hidden_dimension as f32).sqrt();
     let mut factors = Array2::zeros((by_item.rows(), recipe.hidden_dimension));
     for (mut row, bounds) in factors.rows_mut().into_iter().zip(by_item.indptr().windows(2)) {
         if bounds[0] < bounds[1] {
-            row.iter_mut().for_each(|value| *value = random.random_range(-size..size));
+            row.iter_mut().for_each(|value| *value = numbers.random_range(-size..size));
         }
     }
     factors

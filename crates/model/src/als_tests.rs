@@ -33,7 +33,7 @@ fn sparse(dense: &Array2<f32>) -> Csr {
 }
 
 fn quietly(recipe: &ItemAffinity, by_user: &Csr) -> Result<Factors> {
-    fit_valid(recipe, by_user, &by_user.transpose(), None, None, &mut |_| ControlFlow::Continue(()))
+    fit_valid(recipe, by_user, &by_user.transpose(), None, Start::Random, &mut |_| ControlFlow::Continue(()))
 }
 
 /// The exact half-step of the users.
@@ -130,7 +130,7 @@ fn reaches_the_loss_of_a_dense_reference_in_double_precision() {
         let dense = scattered(60, 40, sparsity);
         let recipe = recipe(8, 10, 0.05, 0.1);
         let fitted = quietly(&recipe, &sparse(&dense)).unwrap();
-        let mut y = start(&recipe, &sparse(&dense).transpose()).mapv(f64::from);
+        let mut y = random(&recipe, &sparse(&dense).transpose()).mapv(f64::from);
         let mut x = half_step_dense(&dense, &y, &recipe);
         let turned = dense.t().to_owned();
         for iteration in 0..recipe.iterations {
@@ -345,19 +345,31 @@ fn contradictions_and_negative_weights_are_refused() {
 fn the_observer_sees_every_iteration_and_can_stop() {
     let by_user = sparse(&scattered(20, 20, 3));
     let mut seen = vec![];
-    let fitted =
-        fit_valid(&recipe(4, 3, 0.1, 0.1), &by_user, &by_user.transpose(), None, None, &mut |now: Iteration| {
+    let fitted = fit_valid(
+        &recipe(4, 3, 0.1, 0.1),
+        &by_user,
+        &by_user.transpose(),
+        None,
+        Start::Random,
+        &mut |now: Iteration| {
             seen.push(now);
             ControlFlow::Continue(())
-        })
-        .unwrap();
+        },
+    )
+    .unwrap();
     let losses: Vec<_> = seen.iter().filter_map(|now| now.loss.map(|loss| (now.iteration, loss))).collect();
     assert_eq!(losses, [(1, fitted.loss[0]), (2, fitted.loss[1]), (3, fitted.loss[2])]);
     assert!(seen.iter().all(|now| now.iterations == 3) && seen.is_sorted_by_key(|now| now.iteration));
-    let stopped =
-        fit_valid(&recipe(4, 3, 0.1, 0.1), &by_user, &by_user.transpose(), None, None, &mut |now: Iteration| {
+    let stopped = fit_valid(
+        &recipe(4, 3, 0.1, 0.1),
+        &by_user,
+        &by_user.transpose(),
+        None,
+        Start::Random,
+        &mut |now: Iteration| {
             if now.iteration == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
+        },
+    );
     assert_eq!(stopped.unwrap_err(), Error::Cancelled);
 }
 

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use ndarray::Array2;
 
-use crate::als::{Iteration, fit_valid};
+use crate::als::{Iteration, Start, fit_valid};
 use crate::csr::Csr;
 use crate::error::{Error, Result};
 use crate::hash::uniform;
@@ -79,7 +79,7 @@ fn begin_with(
 ) -> Result<Beginning> {
     let mut fit = |regularization: f32| {
         let short = ItemAffinity { iterations: BEGUN, regularization: Some(regularization), ..recipe.clone() };
-        fit_valid(&short, known, by_item, None, None, observer)
+        fit_valid(&short, known, by_item, None, Start::Random, observer)
     };
     if let Some(regularization) = recipe.regularization {
         return Ok(Beginning { regularization, item_factors: fit(regularization)?.item_factors });

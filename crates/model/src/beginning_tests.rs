@@ -85,7 +85,7 @@ fn a_fit_that_a_sample_began_comes_as_low_as_one_from_nothing() {
         let recipe = ItemAffinity { iterations, ..recipe.clone() };
         fit_valid(&recipe, &known, &by_item, None, start, &mut |_| ControlFlow::Continue(())).unwrap().loss
     };
-    let (begun, whole) = (fit(Some(start.item_factors.view()), 2), fit(None, 4));
+    let (begun, whole) = (fit(Start::Items(start.item_factors.view()), 2), fit(Start::Random, 4));
     assert!(begun[1] <= whole[3] * 1.002, "{begun:?} {whole:?}");
     assert!(whole[1] > whole[3] * 1.002, "two iterations do without a beginning: {whole:?}");
 }

@@ -7,10 +7,10 @@ use crate::rows::{blocks, split_by};
 
 /// The most rows or columns: they are numbered by `u32`.
 const MOST: u64 = u32::MAX as u64;
-/// Entries of a piece of a transposed matrix: half of a second-level cache.
+/// Entries of a piece of a transposed matrix, at least: fewer are not worth a task.
 const PIECE: usize = 1 << 17;
-/// Pieces, each of which looks for its place in every row.
-const MOST_PIECES: usize = 32;
+/// Pieces, at most: each looks for its place in every row, which costs more than it saves from 16 on.
+const MOST_PIECES: usize = 8;
 
 /// A sparse matrix in compressed rows, columns ascending inside a row.
 #[derive(Clone, Debug, PartialEq)]
@@ -131,7 +131,7 @@ impl Csr {
 
     /// [`Csr::transpose`] in pieces of about so many entries.
     ///
-    /// Each piece is a range of columns, whose places stay in the second-level cache, and takes its part of every row.
+    /// Each piece is a range of columns, and takes its part of every row.
     fn transpose_in(&self, piece: usize) -> Self {
         let mut indptr = vec![0usize; self.columns + 1];
         for &column in &self.indices {

@@ -9,7 +9,7 @@ use rand::seq::SliceRandom;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::als::{Factors, Iteration, fit_valid};
+use crate::als::{Factors, Iteration, Start, fit_valid};
 use crate::attributes::SideInformation;
 use crate::csr::Csr;
 use crate::error::{Result, same_length};
@@ -130,7 +130,7 @@ impl<'a> Chooser<'a> {
         }
         let small = ItemAffinity { hidden_dimension: HIDDEN_DIMENSION, iterations: ITERATIONS, ..recipe.clone() };
         let mut measure = |side: &SideInformation| {
-            self.measure(&fit_valid(&small, self.known, self.by_item, Some(side), None, observer)?)
+            self.measure(&fit_valid(&small, self.known, self.by_item, Some(side), Start::Random, observer)?)
         };
         let mut best = measure(&kept)?;
         if let Some(items) = side.items {

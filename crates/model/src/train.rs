@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 
 use ndarray::{Array2, ArrayView2};
 
-use crate::als::{Factors, Iteration, fit_with};
+use crate::als::{Factors, Iteration, Start, fit_valid};
 use crate::attributes::SideInformation;
 use crate::beginning::{BEGUN, Beginning, begin};
 use crate::clock::{Clock, HeldOut};
@@ -80,17 +80,17 @@ pub fn train(
     let by_item = by_user.transpose();
     let (mut factors, propensity, kept, choice) = match learnt {
         None => {
-            let factors = fit_with(&recipe, &by_user, &by_item, None, None, observer)?;
+            let factors = fit_valid(&recipe, &by_user, &by_item, None, Start::Random, observer)?;
             (factors, Propensity::unlearnt(clock.horizon), None, SideChoice::default())
         }
-        Some(Learnt { start, propensity, kept, choice }) => {
+        Some(Learnt { start: Factors { user_factors, item_factors, loss, .. }, propensity, kept, choice }) => {
             let (done, iterations) = iterations(&recipe, side);
             let mut observe =
                 |now: Iteration| observer(Iteration { iteration: done + now.iteration, iterations, ..now });
             let rest = ItemAffinity { iterations: REFIT_ITERATIONS, ..recipe.clone() };
-            let from = Some(start.item_factors.view());
-            let mut factors = fit_with(&rest, &by_user, &by_item, kept.as_ref(), from, &mut observe)?;
-            factors.loss.splice(0..0, start.loss);
+            let from = Start::Factors { user_factors, item_factors };
+            let mut factors = fit_valid(&rest, &by_user, &by_item, kept.as_ref(), from, &mut observe)?;
+            factors.loss.splice(0..0, loss);
             (factors, propensity, kept, choice)
         }
     };
@@ -151,8 +151,8 @@ fn learn(
     }
     let mut observe = |now: Iteration| observer(Iteration { iterations, ..now });
     let first = ItemAffinity { iterations: done, ..recipe.clone() };
-    let begun = Some(item_factors.view());
-    let start = fit_with(&first, &before, &before_by_item, kept.as_ref(), begun, &mut observe)?;
+    let begun = Start::Items(item_factors.view());
+    let start = fit_valid(&first, &before, &before_by_item, kept.as_ref(), begun, &mut observe)?;
     drop(before_by_item);
     let user_prior = user_prior(&start, kept.as_ref())?;
     let known = Known {
