@@ -73,6 +73,25 @@ fn a_sample_has_whole_users_with_what_they_do_later() {
     assert!(sample(&recipe, &known, &held_out, most(0.1)).is_none(), "two hundred users");
 }
 
+#[test]
+fn a_row_without_a_solution_is_named_as_it_stands_in_the_whole() {
+    let [known, held_out] = log(2_000, 60, 4);
+    let nobody = 50;
+    let indptr = known.indptr().iter().map(|at| at.saturating_sub(known.indptr()[nobody])).collect();
+    let entries = known.indptr()[nobody]..;
+    let (indices, values) = (known.indices()[entries.clone()].to_vec(), known.values()[entries].to_vec());
+    let known = Csr::new(indptr, indices, values, known.columns()).unwrap();
+    let open = ItemAffinity { unobserved_weight: 0.0, ..recipe(Some(0.0)) };
+    let mut go_on = |_| ControlFlow::Continue(());
+    let found = begin_with_some(&open, &known, &known.transpose(), &held_out, known.nnz() / 2, &mut go_on).unwrap_err();
+    assert_eq!(found, Error::NotPositiveDefinite { side: "user", row: nobody, iteration: None });
+    let mut stop = |_| ControlFlow::Break(());
+    let usual = recipe(Some(REGULARIZATION));
+    let stopped =
+        begin_with_some(&usual, &known, &known.transpose(), &held_out, known.nnz() / 2, &mut stop).unwrap_err();
+    assert_eq!(stopped, Error::Cancelled);
+}
+
 /// Whoever begins, the fit to all comes to the same objective.
 #[test]
 fn a_fit_that_a_sample_began_comes_as_low_as_one_from_nothing() {

@@ -45,10 +45,11 @@ pub struct TrainedModel {
 
 /// Trains on interactions.
 ///
-/// The factors are fitted to the events before a held-out window, of a part of the users at first where there are many, the
-/// propensity is learnt from the window, and a few more iterations then carry the factors over to all events. So the coefficients have seen only what came before the
-/// events that they foresee. The window also says which regularization does best, if none is set. Attributes that do not
-/// help to foresee the window are dropped; so are all of them when nothing can be held out.
+/// The factors are fitted to the events before a held-out window, of a part of the users at first where there are many,
+/// the propensity is learnt from the window, and a few more iterations then carry the factors over to all events. So the
+/// coefficients have seen only what came before the events that they foresee. The window also says which regularization
+/// does best, if none is set. Attributes that do not help to foresee the window are dropped; so are all of them when
+/// nothing can be held out.
 ///
 /// # Shapes
 /// side: one row of attributes per item and per user
