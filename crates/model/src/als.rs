@@ -134,16 +134,16 @@ pub fn fit_with(
         same_length("item_factors", by_item.rows(), known.nrows())?;
         same_length("an item factor", recipe.hidden_dimension, known.ncols())?;
     }
-    let start = item_factors.map_or(Start::Random, Start::Items);
+    let start = item_factors.map_or(Start::Random, |known| Start::Items(known.to_owned()));
     fit_valid(recipe, by_user, by_item, side, start, observer)
 }
 
 /// What a fit goes on from.
-pub(crate) enum Start<'a> {
+pub(crate) enum Start {
     /// Random item factors, and the user factors that belong to them.
     Random,
     /// items × hidden_dimension, and the user factors that belong to them.
-    Items(ArrayView2<'a, f32>),
+    Items(Array2<f32>),
     /// Both sides of a fit to almost the same pairs: a half-step less.
     Factors { user_factors: Array2<f32>, item_factors: Array2<f32> },
 }
@@ -154,7 +154,7 @@ pub(crate) fn fit_valid(
     by_user: &Csr,
     by_item: &Csr,
     side: Option<&SideInformation>,
-    start: Start<'_>,
+    start: Start,
     observer: &mut dyn FnMut(Iteration) -> ControlFlow<()>,
 ) -> Result<Factors> {
     same_length("by_item", by_user.columns(), by_item.rows())?;
@@ -171,14 +171,14 @@ pub(crate) fn fit_valid(
     report(0, None)?;
     // A random start says nothing about attributes.
     let mut informed = !matches!(start, Start::Random);
-    let (mut item_factors, user_factors) = match start {
-        Start::Random => (random(recipe, by_item), None),
-        Start::Items(item_factors) => (item_factors.to_owned(), None),
-        Start::Factors { user_factors, item_factors } => (item_factors, Some(user_factors)),
-    };
-    let mut user_factors = match user_factors {
-        Some(user_factors) => user_factors,
-        None => user_side.half_step(item_factors.view(), recipe, Method::Near, None, None)?.factors,
+    let mut users_of = |items: &Array2<f32>| user_side.half_step(items.view(), recipe, Method::Near, None, None);
+    let (mut user_factors, mut item_factors) = match start {
+        Start::Factors { user_factors, item_factors } => (user_factors, item_factors),
+        Start::Items(items) => (users_of(&items)?.factors, items),
+        Start::Random => {
+            let items = random(recipe, by_item);
+            (users_of(&items)?.factors, items)
+        }
     };
     for iteration in 1..=recipe.iterations {
         report(iteration - 1, None)?;

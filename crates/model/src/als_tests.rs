@@ -33,7 +33,15 @@ fn sparse(dense: &Array2<f32>) -> Csr {
 }
 
 fn quietly(recipe: &ItemAffinity, by_user: &Csr) -> Result<Factors> {
-    fit_valid(recipe, by_user, &by_user.transpose(), None, Start::Random, &mut |_| ControlFlow::Continue(()))
+    watched(recipe, by_user, |_| ControlFlow::Continue(()))
+}
+
+fn watched(
+    recipe: &ItemAffinity,
+    by_user: &Csr,
+    mut observer: impl FnMut(Iteration) -> ControlFlow<()>,
+) -> Result<Factors> {
+    fit_valid(recipe, by_user, &by_user.transpose(), None, Start::Random, &mut observer)
 }
 
 /// The exact half-step of the users.
@@ -345,31 +353,17 @@ fn contradictions_and_negative_weights_are_refused() {
 fn the_observer_sees_every_iteration_and_can_stop() {
     let by_user = sparse(&scattered(20, 20, 3));
     let mut seen = vec![];
-    let fitted = fit_valid(
-        &recipe(4, 3, 0.1, 0.1),
-        &by_user,
-        &by_user.transpose(),
-        None,
-        Start::Random,
-        &mut |now: Iteration| {
-            seen.push(now);
-            ControlFlow::Continue(())
-        },
-    )
+    let fitted = watched(&recipe(4, 3, 0.1, 0.1), &by_user, |now| {
+        seen.push(now);
+        ControlFlow::Continue(())
+    })
     .unwrap();
     let losses: Vec<_> = seen.iter().filter_map(|now| now.loss.map(|loss| (now.iteration, loss))).collect();
     assert_eq!(losses, [(1, fitted.loss[0]), (2, fitted.loss[1]), (3, fitted.loss[2])]);
     assert!(seen.iter().all(|now| now.iterations == 3) && seen.is_sorted_by_key(|now| now.iteration));
-    let stopped = fit_valid(
-        &recipe(4, 3, 0.1, 0.1),
-        &by_user,
-        &by_user.transpose(),
-        None,
-        Start::Random,
-        &mut |now: Iteration| {
-            if now.iteration == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        },
-    );
+    let stopped = watched(&recipe(4, 3, 0.1, 0.1), &by_user, |now| {
+        if now.iteration == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    });
     assert_eq!(stopped.unwrap_err(), Error::Cancelled);
 }
 

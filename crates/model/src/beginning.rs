@@ -15,7 +15,7 @@ use crate::side_choice::Chooser;
 pub(crate) const BEGUN: usize = 2;
 /// Known pairs that are looked at, about: those of as many whole users. Fewer would ask for a weaker pull than all
 /// need, or leave nothing of taste to be seen.
-const MOST_PAIRS: usize = 1_000_000;
+pub(crate) const MOST_PAIRS: usize = 1_000_000;
 /// Fewer users say too little of items, however many pairs they have: then all begin.
 const LEAST_USERS: usize = 500;
 
@@ -39,25 +39,15 @@ pub(crate) struct Beginning {
 /// of the items.
 ///
 /// # Shapes
-/// known, held_out: users × items; by_item: the transpose of known
+/// known, held_out: users × items; by_item: the transpose of known; most_pairs: [`MOST_PAIRS`] outside of tests
 /// # Errors
 /// those of [`fit`](crate::fit())
 /// # Cost
-/// A fit of [`BEGUN`] iterations to about a million pairs at most, or two where there is something to choose. They have the
+/// A fit of [`BEGUN`] iterations to about `most_pairs` pairs at most, or two where there is something to choose. They have the
 /// recipe's hidden dimension: with fewer hidden variables a weak pull does not overfit, and seems better than it is.
 /// # Source
 /// the measure and the rule are this project's own
 pub(crate) fn begin(
-    recipe: &ItemAffinity,
-    known: &Csr,
-    by_item: &Csr,
-    held_out: &Csr,
-    observer: &mut dyn FnMut(Iteration) -> ControlFlow<()>,
-) -> Result<Beginning> {
-    begin_with_some(recipe, known, by_item, held_out, MOST_PAIRS, observer)
-}
-
-fn begin_with_some(
     recipe: &ItemAffinity,
     known: &Csr,
     by_item: &Csr,

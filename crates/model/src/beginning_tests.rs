@@ -35,7 +35,7 @@ fn recipe(regularization: Option<f32>) -> ItemAffinity {
 }
 
 fn begun(recipe: &ItemAffinity, [known, held_out]: &[Csr; 2]) -> Beginning {
-    begin(recipe, known, &known.transpose(), held_out, &mut |_| ControlFlow::Continue(())).unwrap()
+    begin(recipe, known, &known.transpose(), held_out, MOST_PAIRS, &mut |_| ControlFlow::Continue(())).unwrap()
 }
 
 #[test]
@@ -83,12 +83,11 @@ fn a_row_without_a_solution_is_named_as_it_stands_in_the_whole() {
     let known = Csr::new(indptr, indices, values, known.columns()).unwrap();
     let open = ItemAffinity { unobserved_weight: 0.0, ..recipe(Some(0.0)) };
     let mut go_on = |_| ControlFlow::Continue(());
-    let found = begin_with_some(&open, &known, &known.transpose(), &held_out, known.nnz() / 2, &mut go_on).unwrap_err();
+    let found = begin(&open, &known, &known.transpose(), &held_out, known.nnz() / 2, &mut go_on).unwrap_err();
     assert_eq!(found, Error::NotPositiveDefinite { side: "user", row: nobody, iteration: None });
     let mut stop = |_| ControlFlow::Break(());
     let usual = recipe(Some(REGULARIZATION));
-    let stopped =
-        begin_with_some(&usual, &known, &known.transpose(), &held_out, known.nnz() / 2, &mut stop).unwrap_err();
+    let stopped = begin(&usual, &known, &known.transpose(), &held_out, known.nnz() / 2, &mut stop).unwrap_err();
     assert_eq!(stopped, Error::Cancelled);
 }
 
@@ -104,7 +103,7 @@ fn a_fit_that_a_sample_began_comes_as_low_as_one_from_nothing() {
         let recipe = ItemAffinity { iterations, ..recipe.clone() };
         fit_valid(&recipe, &known, &by_item, None, start, &mut |_| ControlFlow::Continue(())).unwrap().loss
     };
-    let (begun, whole) = (fit(Start::Items(start.item_factors.view()), 2), fit(Start::Random, 4));
+    let (begun, whole) = (fit(Start::Items(start.item_factors), 2), fit(Start::Random, 4));
     assert!(begun[1] <= whole[3] * 1.002, "{begun:?} {whole:?}");
     assert!(whole[1] > whole[3] * 1.002, "two iterations do without a beginning: {whole:?}");
 }

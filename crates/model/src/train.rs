@@ -6,7 +6,7 @@ use ndarray::{Array2, ArrayView2};
 
 use crate::als::{Factors, Iteration, Start, fit_valid};
 use crate::attributes::SideInformation;
-use crate::beginning::{BEGUN, Beginning, begin};
+use crate::beginning::{BEGUN, Beginning, MOST_PAIRS, begin};
 use crate::clock::{Clock, HeldOut};
 use crate::csr::Csr;
 use crate::error::Result;
@@ -143,7 +143,8 @@ fn learn(
     let before_by_item = before.transpose();
     let labels = window.pairs(None)?.by_user;
     let mut observe = |now: Iteration| observer(Iteration { iteration: 0, iterations, ..now });
-    let Beginning { regularization, item_factors } = begin(recipe, &before, &before_by_item, &labels, &mut observe)?;
+    let Beginning { regularization, item_factors } =
+        begin(recipe, &before, &before_by_item, &labels, MOST_PAIRS, &mut observe)?;
     recipe.regularization = Some(regularization);
     if let Some(side) = side {
         let chooser = Chooser::new(&before, &before_by_item, &labels, recipe.seed)?;
@@ -152,7 +153,7 @@ fn learn(
     }
     let mut observe = |now: Iteration| observer(Iteration { iterations, ..now });
     let first = ItemAffinity { iterations: done, ..recipe.clone() };
-    let begun = Start::Items(item_factors.view());
+    let begun = Start::Items(item_factors);
     let start = fit_valid(&first, &before, &before_by_item, kept.as_ref(), begun, &mut observe)?;
     drop(before_by_item);
     let user_prior = user_prior(&start, kept.as_ref())?;
