@@ -176,7 +176,7 @@ fn trainings(criterion: &mut Criterion, ledger: &Ledger) {
     let factors = "factors alone";
     ledger.bench(&mut group, factors, factors, || {
         timed(|| {
-            let by_user = log.pairs(set.decay(DAYS * 86_400)).expect("pairs").by_user;
+            let by_user = log.pairs(set.decay(DAYS * 86_400)).expect("pairs");
             fit(&set, &by_user, &by_user.transpose(), &mut { go_on }).expect("a fit")
         })
     });

@@ -79,7 +79,7 @@ fn read(file: &str) -> Interactions {
 /// Distinct pairs in both directions, with the recipe's ageing.
 fn pairs(interactions: &Interactions, recipe: &ItemAffinity) -> (Csr, Csr) {
     let clock = Clock::of(interactions, None).expect("events");
-    let by_user = interactions.pairs(recipe.decay(clock.as_of)).unwrap().by_user;
+    let by_user = interactions.pairs(recipe.decay(clock.as_of)).unwrap();
     let by_item = by_user.transpose();
     (by_user, by_item)
 }

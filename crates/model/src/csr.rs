@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use crate::error::{Error, Result, same_length};
-use crate::rows::{blocks, split_by};
+use crate::rows::{blocks, concat, split_by};
 
 /// The most rows or columns: they are numbered by `u32`.
 const MOST: u64 = u32::MAX as u64;
@@ -19,6 +19,16 @@ pub struct Csr {
     indices: Vec<u32>,
     values: Vec<f32>,
     columns: usize,
+}
+
+/// Some rows of a matrix, one after the other.
+#[derive(Debug, Default)]
+pub(crate) struct Rows {
+    /// Where each of them ends.
+    pub(crate) ends: Vec<usize>,
+    /// The columns of all entries, ascending inside a row.
+    pub(crate) indices: Vec<u32>,
+    pub(crate) values: Vec<f32>,
 }
 
 impl Csr {
@@ -60,6 +70,20 @@ impl Csr {
     pub(crate) fn from_valid(indptr: Vec<usize>, indices: Vec<u32>, values: Vec<f32>, columns: usize) -> Self {
         debug_assert_eq!(indptr.last().copied(), Some(indices.len()));
         Self { indptr, indices, values, columns }
+    }
+
+    /// The rows of some parts, which are valid by construction, one after the other.
+    pub(crate) fn of_parts(parts: &[Rows], columns: usize) -> Self {
+        let mut indptr = Vec::with_capacity(1 + parts.iter().map(|part| part.ends.len()).sum::<usize>());
+        indptr.push(0usize);
+        let mut start = 0;
+        for part in parts {
+            indptr.extend(part.ends.iter().map(|end| start + end));
+            start += part.indices.len();
+        }
+        let indices = concat(&parts.iter().map(|part| &part.indices[..]).collect::<Vec<_>>());
+        let values = concat(&parts.iter().map(|part| &part.values[..]).collect::<Vec<_>>());
+        Self::from_valid(indptr, indices, values, columns)
     }
 
     /// The number of rows.
@@ -195,6 +219,18 @@ mod tests {
         assert_eq!(some, Csr::new(vec![0, 0, 2], vec![1, 2], vec![3., 4.], 3).unwrap());
         assert_eq!(small().of_rows(|_| false), Csr::new(vec![0], vec![], vec![], 3).unwrap());
         assert_eq!(small().of_rows(|_| true), small());
+    }
+
+    #[test]
+    fn rows_of_parts_follow_each_other() {
+        let part = |ends: &[usize], indices: &[u32]| {
+            let values = indices.iter().map(|column| *column as f32).collect();
+            Rows { ends: ends.to_vec(), indices: indices.to_vec(), values }
+        };
+        let whole = Csr::of_parts(&[part(&[2, 2], &[0, 2]), part(&[], &[]), part(&[1, 3], &[1, 0, 1])], 3);
+        let expected = Csr::new(vec![0, 2, 2, 3, 5], vec![0, 2, 1, 0, 1], vec![0., 2., 1., 0., 1.], 3).unwrap();
+        assert_eq!(whole, expected);
+        assert_eq!(Csr::of_parts(&[], 3), Csr::new(vec![0], vec![], vec![], 3).unwrap());
     }
 
     #[test]

@@ -75,10 +75,10 @@ pub fn evaluate_personalize(
     recipe.validate()?;
     let (train, test) = interactions.split_last_share(TEST_SHARE);
     let as_of = train.time_range().map_or(0, |(_, newest)| newest);
-    let by_user = train.pairs(recipe.decay(as_of))?.by_user;
+    let by_user = train.pairs(recipe.decay(as_of))?;
     let factors = fit(recipe, &by_user, &by_user.transpose(), observer)?;
     drop(by_user);
-    let actual = test.pairs(None)?.by_user.transpose();
+    let actual = test.pairs(None)?.transpose();
     // Candidates are the users who have a training interaction, most active first.
     let activity = |user: u32| train.history(user as usize).items.len();
     #[allow(clippy::cast_possible_truncation)] // a vocabulary has fewer than 2³² ids

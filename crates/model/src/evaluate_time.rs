@@ -111,7 +111,7 @@ pub fn evaluate_time(
     let (known, later) = interactions.split_at(cut);
     let clock = Clock { as_of: cut, horizon: newest.saturating_sub(cut).saturating_add(1).max(1) };
     let model = train(recipe, &known, side, Some(clock), observer)?;
-    let truth = later.pairs(None)?.by_user.transpose();
+    let truth = later.pairs(None)?.transpose();
     let contest = Contest::new(&known, &model, protocol, &truth)?;
     let (outcomes, calibration) = contest.run()?;
     Ok(TimeEvaluation {
@@ -170,14 +170,14 @@ impl<'a> Contest<'a> {
         let least = protocol.least_item_interactions.max(1);
         let items: Vec<u32> = (0u32..).take(events.len()).filter(|item| events[*item as usize] >= least).collect();
         let decay = Decay { half_life_seconds: model.clock.horizon as f64, as_of: model.clock.as_of };
-        let recent = known.pairs(Some(decay))?.by_user;
+        let recent = known.pairs(Some(decay))?;
         let sums = |of: &Csr| -> Vec<f32> {
             users
                 .iter()
                 .map(|user| of.row(*user as usize).1.iter().map(|w| f64::from(*w)).sum::<f64>() as f32)
                 .collect()
         };
-        let history = known.pairs(None)?.by_user;
+        let history = known.pairs(None)?;
         let (activity, recent_activity) = (sums(&history), sums(&recent));
         let rows: Vec<usize> = users.iter().map(|user| *user as usize).collect();
         let mut ks = vec![users.len().div_ceil(100).max(1)];

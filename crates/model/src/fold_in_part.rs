@@ -41,8 +41,8 @@ pub fn fold_in_part(
     as_of: i64,
 ) -> Result<PartNow> {
     let histories = match propensity.user_half_life_events {
-        Some(events) => part.recent_pairs(events)?.by_user,
-        None => part.pairs(recipe.decay(as_of))?.by_user,
+        Some(events) => part.recent_pairs(events)?,
+        None => part.pairs(recipe.decay(as_of))?,
     };
     Ok(PartNow { user_factors: items.fold_in(&histories, prior)?, histories })
 }

@@ -5,9 +5,10 @@ mod sorted;
 
 use std::sync::Arc;
 
+use pulp::Arch;
 use rayon::prelude::*;
 
-use crate::csr::Csr;
+use crate::csr::{Csr, Rows};
 use crate::elementary::exp2;
 use crate::error::{Error, Result, same_length};
 use crate::rows::blocks;
@@ -53,15 +54,6 @@ pub struct Decay {
     pub half_life_seconds: f64,
     /// Epoch seconds at which an event counts fully.
     pub as_of: i64,
-}
-
-/// Distinct users × items pairs.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Pairs {
-    /// The sum of the (decayed) weights of the events of each pair.
-    pub by_user: Csr,
-    /// Epoch seconds of the newest event of each pair, one per entry of `by_user`.
-    pub last_time: Vec<i64>,
 }
 
 impl Interactions {
@@ -173,22 +165,29 @@ impl Interactions {
             + self.weight.capacity() * size_of::<f32>()
     }
 
-    /// The distinct pairs with the sum of their weights, added in f64 in the order of the events.
+    /// The distinct users × items pairs with the sum of the (decayed) weights of their events, added in f64 in the order of
+    /// the events.
     ///
     /// # Units
     /// values: sums of weights; a weight at age a counts `2^(−a / half_life)` times
     /// # Errors
     /// [`Error::OutOfRange`] for a half-life that is not above 0, [`Error::NotFinite`] for a sum beyond f32.
     /// # Cost
-    /// O(events · log(events of a user)), parallel by blocks of users; 16 bytes per pair for the result, twice that at
+    /// O(events · log(events of a user)), parallel by blocks of users; 8 bytes per pair for the result, twice that at
     /// the peak.
-    pub fn pairs(&self, decay: Option<Decay>) -> Result<Pairs> {
-        if let Some(decay) = decay
-            && !(decay.half_life_seconds.is_finite() && decay.half_life_seconds > 0.0)
-        {
+    pub fn pairs(&self, decay: Option<Decay>) -> Result<Csr> {
+        let Some(decay) = decay else { return self.weighted_pairs(|_, _| {}) };
+        if !(decay.half_life_seconds.is_finite() && decay.half_life_seconds > 0.0) {
             return Err(Error::out_of_range("half_life_seconds", decay.half_life_seconds, "(0, infinity)"));
         }
-        self.weighted_pairs(|history, at| decay.map_or(1.0, |decay| decay.at(history.times[at])))
+        self.weighted_pairs(
+            #[inline(always)]
+            |history, weights| {
+                for (weight, time) in weights.iter_mut().zip(history.times) {
+                    *weight *= decay.at(*time);
+                }
+            },
+        )
     }
 
     /// The distinct pairs, where an event counts by how many events its user had after it: half after `half_life` of
@@ -198,57 +197,53 @@ impl Interactions {
     /// as [`Interactions::pairs`]
     /// # Cost
     /// as [`Interactions::pairs`]
-    pub fn recent_pairs(&self, half_life: f64) -> Result<Pairs> {
+    pub fn recent_pairs(&self, half_life: f64) -> Result<Csr> {
         if !(half_life.is_finite() && half_life > 0.0) {
             return Err(Error::out_of_range("half_life", half_life, "(0, infinity)"));
         }
-        #[allow(clippy::cast_precision_loss)] // a user has fewer than 2³² events
-        self.weighted_pairs(|history, at| exp2(-((history.times.len() - 1 - at) as f64) / half_life))
+        self.weighted_pairs(
+            #[inline(always)]
+            |_, weights| {
+                let newest = weights.len().saturating_sub(1);
+                for (at, weight) in weights.iter_mut().enumerate() {
+                    #[allow(clippy::cast_precision_loss)] // a user has fewer than 2³² events
+                    let later = (newest - at) as f64;
+                    *weight *= exp2(-later / half_life);
+                }
+            },
+        )
     }
 
-    fn weighted_pairs(&self, factor: impl Fn(&History<'_>, usize) -> f64 + Sync) -> Result<Pairs> {
-        let parts: Vec<PairBlock> = blocks(&self.indptr, BLOCK_EVENTS)
+    /// The distinct pairs, with weights that `decay` changes for the events of a user.
+    fn weighted_pairs(&self, decay: impl Fn(&History<'_>, &mut [f64]) + Sync) -> Result<Csr> {
+        let parts: Vec<Rows> = blocks(&self.indptr, BLOCK_EVENTS)
             .into_par_iter()
-            .map(|users| self.pair_block(users, &factor))
+            .map(|users| {
+                Arch::new().dispatch(
+                    #[inline(always)]
+                    || self.pairs_of(users, &decay),
+                )
+            })
             .collect::<Result<_>>()?;
-        let nnz = parts.iter().map(|part| part.items.len()).sum();
-        let mut indptr = Vec::with_capacity(self.indptr.len());
-        indptr.push(0usize);
-        let (mut indices, mut values) = (Vec::with_capacity(nnz), Vec::with_capacity(nnz));
-        let mut last_time = Vec::with_capacity(nnz);
-        for part in parts {
-            let start = indices.len();
-            indptr.extend(part.row_ends.iter().map(|end| start + end));
-            indices.extend_from_slice(&part.items);
-            values.extend_from_slice(&part.sums);
-            last_time.extend_from_slice(&part.last_time);
-        }
-        Ok(Pairs { by_user: Csr::from_valid(indptr, indices, values, self.items.len()), last_time })
+        Ok(Csr::of_parts(&parts, self.items.len()))
     }
 
-    fn pair_block(
-        &self,
-        users: std::ops::Range<usize>,
-        factor: &impl Fn(&History<'_>, usize) -> f64,
-    ) -> Result<PairBlock> {
-        #[allow(clippy::cast_possible_truncation)] // the two halves of a number
-        let (item, position) = (|event: u64| (event >> 32) as u32, |event: u64| event as u32 as usize);
-        let mut out = PairBlock::default();
-        let mut order: Vec<u64> = Vec::new();
+    #[inline(always)] // becomes vector code in the passes over all users
+    fn pairs_of(&self, users: std::ops::Range<usize>, decay: &impl Fn(&History<'_>, &mut [f64])) -> Result<Rows> {
+        let mut out = Rows::default();
+        let (mut order, mut weights) = (Vec::new(), Vec::new());
         for user in users {
             let history = self.history(user);
-            // The position breaks ties, so that the events of a pair stay in their order.
-            order.clear();
-            order.extend(history.items.iter().zip(0u32..).map(|(item, at)| u64::from(*item) << 32 | u64::from(at)));
-            order.sort_unstable();
-            for events in order.chunk_by(|a, b| item(*a) == item(*b)) {
-                let mut sum = 0f64;
-                for event in events {
-                    let at = position(*event);
-                    sum += f64::from(history.weights[at]) * factor(&history, at);
-                }
+            weights.clear();
+            weights.extend(history.weights.iter().map(|weight| f64::from(*weight)));
+            decay(&history, &mut weights);
+            for events in ItemEvent::by_item(history.by_item(
+                #[inline(always)]
+                |_| true,
+                &mut order,
+            )) {
                 #[allow(clippy::cast_possible_truncation)]
-                let sum = sum as f32;
+                let sum = events.iter().map(|event| weights[event.position()]).sum::<f64>() as f32;
                 if !sum.is_finite() {
                     return Err(Error::NotFinite {
                         what: "the sum of the weights of a pair",
@@ -256,32 +251,60 @@ impl Interactions {
                         iteration: None,
                     });
                 }
-                out.items.push(item(events[0]));
-                out.sums.push(sum);
-                out.last_time.push(history.times[position(events[events.len() - 1])]);
+                out.indices.push(events[0].item());
+                out.values.push(sum);
             }
-            out.row_ends.push(out.items.len());
+            out.ends.push(out.indices.len());
         }
         Ok(out)
     }
 }
 
+/// An event of a user: its item, then its position in the history, so that sorting brings the events of an item together,
+/// oldest first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ItemEvent(u64);
+
+#[allow(clippy::cast_possible_truncation)] // the two halves of a number
+impl ItemEvent {
+    pub(crate) fn item(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    pub(crate) fn position(self) -> usize {
+        self.0 as u32 as usize
+    }
+
+    /// The events of each item, of events by item.
+    pub(crate) fn by_item(events: &[Self]) -> impl Iterator<Item = &[Self]> {
+        events.chunk_by(|a, b| a.item() == b.item())
+    }
+}
+
+impl History<'_> {
+    /// The events with items that are kept, by item; `order` is memory to use again.
+    #[inline(always)] // becomes vector code in the passes over all users
+    pub(crate) fn by_item<'a>(&self, keep: impl Fn(u32) -> bool, order: &'a mut Vec<ItemEvent>) -> &'a [ItemEvent] {
+        order.clear();
+        for (item, at) in self.items.iter().zip(0u32..) {
+            if keep(*item) {
+                order.push(ItemEvent(u64::from(*item) << 32 | u64::from(at)));
+            }
+        }
+        order.sort_unstable();
+        order
+    }
+}
+
 impl Decay {
     /// The factor for an event at `time`.
+    #[inline(always)] // becomes vector code in the passes over all users
     fn at(self, time: i64) -> f64 {
         // Seconds since an event are far below 2^53.
         #[allow(clippy::cast_precision_loss)]
         let age = self.as_of.saturating_sub(time).max(0) as f64;
         exp2(-age / self.half_life_seconds)
     }
-}
-
-#[derive(Default)]
-struct PairBlock {
-    row_ends: Vec<usize>,
-    items: Vec<u32>,
-    sums: Vec<f32>,
-    last_time: Vec<i64>,
 }
 
 fn in_range(name: &'static str, indexes: &[u32], count: usize) -> Result<()> {
@@ -344,27 +367,26 @@ mod tests {
     }
 
     #[test]
-    fn pairs_sum_the_weights_and_keep_the_newest_time() {
+    fn pairs_sum_the_weights() {
         let pairs = log(&[(0, 3, 20, 2.0), (0, 3, 10, 0.5), (0, 1, 15, 1.0), (2, 0, 5, 0.0)]).pairs(None).unwrap();
-        assert_eq!(pairs.by_user, Csr::new(vec![0, 2, 2, 3], vec![1, 3, 0], vec![1.0, 2.5, 0.0], 4).unwrap());
-        assert_eq!(pairs.last_time, [15, 20, 5]);
+        assert_eq!(pairs, Csr::new(vec![0, 2, 2, 3], vec![1, 3, 0], vec![1.0, 2.5, 0.0], 4).unwrap());
     }
 
     #[test]
     fn an_event_one_half_life_old_counts_half_and_a_future_one_fully() {
         let decay = Decay { half_life_seconds: 10.0, as_of: 100 };
         let events = log(&[(0, 0, 90, 1.0), (0, 0, 80, 1.0), (0, 1, 100, 3.0), (0, 2, 500, 1.0)]);
-        assert_eq!(events.pairs(Some(decay)).unwrap().by_user.values(), [0.75, 3.0, 1.0]);
+        assert_eq!(events.pairs(Some(decay)).unwrap().values(), [0.75, 3.0, 1.0]);
         let never = Decay { half_life_seconds: 0.0, ..decay };
         assert!(matches!(events.pairs(Some(never)), Err(Error::OutOfRange { .. })));
         let extremes = log(&[(0, 0, i64::MIN, 1.0), (0, 1, i64::MAX, 1.0)]);
-        assert_eq!(extremes.pairs(Some(decay)).unwrap().by_user.values(), [0.0, 1.0]);
+        assert_eq!(extremes.pairs(Some(decay)).unwrap().values(), [0.0, 1.0]);
     }
 
     #[test]
     fn an_event_counts_by_how_many_came_after_it() {
         let events = log(&[(0, 0, 10, 1.0), (0, 1, 20, 4.0), (0, 0, 30, 1.0), (2, 3, 5, 1.0)]);
-        let pairs = events.recent_pairs(1.0).unwrap().by_user;
+        let pairs = events.recent_pairs(1.0).unwrap();
         assert_eq!((pairs.row(0), pairs.row(2)), ((&[0, 1][..], &[1.25, 2.0][..]), (&[3][..], &[1.0][..])));
         assert!(matches!(events.recent_pairs(0.0), Err(Error::OutOfRange { name: "half_life", .. })));
     }

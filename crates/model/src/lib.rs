@@ -15,7 +15,7 @@
 //! let (user_index, item_index) = events.into_iter().unzip();
 //! let log = Interactions::new(users, items, user_index, item_index, vec![0; 7], vec![1.0; 7])?;
 //!
-//! let by_user = log.pairs(None)?.by_user;
+//! let by_user = log.pairs(None)?;
 //! let recipe = ItemAffinity { hidden_dimension: 32, ..ItemAffinity::default() };
 //! let factors = fit(&recipe, &by_user, &by_user.transpose(), &mut |_| ControlFlow::Continue(()))?;
 //!
@@ -47,6 +47,7 @@ mod fold_in_part;
 mod half_step;
 mod hash;
 mod interactions;
+mod lanes;
 mod large_pages;
 mod linalg;
 mod logistic;
@@ -82,7 +83,7 @@ pub use evaluate_time::{
 pub use explain::{Explainer, Explanation, Reason};
 pub use fold_in::{FoldIn, fold_in};
 pub use fold_in_part::{PartNow, fold_in_part};
-pub use interactions::{Decay, History, Interactions, LeftOut, Pairs};
+pub use interactions::{Decay, History, Interactions, LeftOut};
 pub use metrics::{PersonalizeMetrics, PersonalizeTally, one_percent};
 pub use propensity::{AFFINITY_FLOOR, LearntFrom, LogOdds, NewPairSlopes, Propensity, Regime, probability};
 pub use recipe::{HIDDEN_DIMENSION_RANGE, ItemAffinity, Setting};

@@ -10,7 +10,7 @@ use faer::linalg::matmul::triangular::{self, BlockStructure};
 use faer::{Accum, MatMut, MatRef, Par};
 use rayon::prelude::*;
 
-use crate::simd::LANES;
+use crate::simd::LONGEST_VECTOR;
 
 /// Rows in one partial sum of a Gram matrix.
 const GRAM_ROWS: usize = 2048;
@@ -100,7 +100,7 @@ pub(crate) struct Axes {
     d: usize,
     /// Row-major d × d; column k is axis k.
     directions: Vec<f32>,
-    /// The Gram matrix along each axis, at least 0.
+    /// The Gram matrix along each axis, at least 0, ascending.
     pub(crate) strengths: Vec<f64>,
 }
 
@@ -251,7 +251,7 @@ impl System {
 
 /// How far apart rows of this length are kept for the vector kernels.
 pub(crate) fn padded(d: usize) -> usize {
-    d.next_multiple_of(LANES)
+    d.next_multiple_of(LONGEST_VECTOR)
 }
 
 /// Columns this far apart do not fall into the same cache set.

@@ -14,6 +14,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::elementary::ln;
+use crate::lanes::{LANES, dot};
 use crate::logistic::Logistic;
 use crate::terms::{
     ITEM_TERM_NAMES, ITEM_TERMS, MASS, PAIR_TERM_NAMES, PAIR_TERMS, Terms, USER_TERM_NAMES, USER_TERMS,
@@ -123,7 +124,7 @@ impl Regime {
 
 /// The terms that enter as products, out of all linear ones.
 #[inline(always)] // becomes vector code where all pairs are gone through
-fn crossed<T: Copy>(linear: &[T; NEW_TERMS + PAIR_TERMS]) -> [T; CROSSED] {
+fn crossed<T: Copy>(linear: &[T; LINEAR_TERMS]) -> [T; CROSSED] {
     const USER: usize = 2;
     const ITEM: usize = USER + USER_TERMS;
     const PAIR: usize = ITEM + ITEM_TERMS;
@@ -147,29 +148,42 @@ fn crossed<T: Copy>(linear: &[T; NEW_TERMS + PAIR_TERMS]) -> [T; CROSSED] {
     ]
 }
 
-/// The terms that every pair has; affinity counts in means of all affinities.
+/// The terms that every pair has, of N pairs of a user beside each other; affinity counts in means of all affinities.
+///
+/// Where there are fewer items than lanes, the last ones hold anything.
 #[inline(always)] // becomes vector code where all pairs are gone through
-fn new_terms(terms: &Terms, user: usize, item: usize, affinity: f32) -> [f64; NEW_TERMS] {
-    let mut out = [0.0; NEW_TERMS];
-    out[0] = f64::from(affinity) * terms.per_unit;
-    out[1] = ln(f64::from(affinity.max(AFFINITY_FLOOR))) - terms.unit;
-    let others = terms.users.row(user).into_iter().chain(terms.items.row(item));
-    out[2..].iter_mut().zip(others).for_each(|(out, term)| *out = *term);
+fn new_terms<const N: usize>(terms: &Terms, user: usize, items: &[u32], affinities: [f32; N]) -> [[f64; N]; NEW_TERMS] {
+    let mut out = [[0.0; N]; NEW_TERMS];
+    for (out, affinity) in out[0].iter_mut().zip(affinities) {
+        *out = f64::from(affinity) * terms.per_unit;
+    }
+    for (out, affinity) in out[1].iter_mut().zip(affinities) {
+        *out = ln(f64::from(affinity.max(AFFINITY_FLOOR))) - terms.unit;
+    }
+    let (of_user, of_item) = out[2..].split_at_mut(USER_TERMS);
+    for (out, term) in of_user.iter_mut().zip(terms.users.row(user)) {
+        *out = [*term; N];
+    }
+    for (lane, item) in items.iter().enumerate() {
+        for (out, term) in of_item.iter_mut().zip(terms.items.row(*item as usize)) {
+            out[lane] = *term;
+        }
+    }
     out
 }
 
-/// The terms of a pair with history without their products.
-type Linear = [f64; NEW_TERMS + PAIR_TERMS];
+/// Terms of a pair with history without their products.
+const LINEAR_TERMS: usize = NEW_TERMS + PAIR_TERMS;
 
 #[inline(always)] // becomes vector code where all pairs are gone through
-fn linear_terms(new: [f64; NEW_TERMS], pair: &[f64; PAIR_TERMS]) -> Linear {
-    let mut out = [0.0; NEW_TERMS + PAIR_TERMS];
-    out[..NEW_TERMS].copy_from_slice(&new);
-    out[NEW_TERMS..].copy_from_slice(pair);
+fn linear_terms<T: Copy + Default>(new: &[T; NEW_TERMS], own: &[T; PAIR_TERMS]) -> [T; LINEAR_TERMS] {
+    let mut out = [T::default(); LINEAR_TERMS];
+    out[..NEW_TERMS].copy_from_slice(new);
+    out[NEW_TERMS..].copy_from_slice(own);
     out
 }
 
-fn repeat_terms(linear: &Linear) -> [f64; REPEAT_TERMS] {
+fn repeat_terms(linear: &[f64; LINEAR_TERMS]) -> [f64; REPEAT_TERMS] {
     let mut out = [0.0; REPEAT_TERMS];
     out[..linear.len()].copy_from_slice(linear);
     let crossed = crossed(linear);
@@ -187,7 +201,7 @@ fn repeat_terms(linear: &Linear) -> [f64; REPEAT_TERMS] {
 /// but the terms themselves.
 struct RepeatLogOdds {
     intercept: f64,
-    linear: Linear,
+    linear: [f64; LINEAR_TERMS],
     /// Row i has the coefficients of the products of crossed term i with those up to it.
     triangle: [[f64; CROSSED]; CROSSED],
 }
@@ -196,8 +210,8 @@ impl RepeatLogOdds {
     /// # Shapes
     /// coefficients: [`REPEAT_TERMS`]
     fn new(intercept: f64, coefficients: &[f64]) -> Self {
-        let (first, mut products) = coefficients.split_at(NEW_TERMS + PAIR_TERMS);
-        let mut linear = [0.0; NEW_TERMS + PAIR_TERMS];
+        let (first, mut products) = coefficients.split_at(LINEAR_TERMS);
+        let mut linear = [0.0; LINEAR_TERMS];
         linear.copy_from_slice(first);
         let mut triangle = [[0.0; CROSSED]; CROSSED];
         for (at, row) in triangle.iter_mut().enumerate() {
@@ -208,25 +222,30 @@ impl RepeatLogOdds {
         Self { intercept, linear, triangle }
     }
 
+    /// The log-odds of N pairs beside each other.
     #[inline(always)] // becomes vector code where all pairs are gone through
-    fn of(&self, linear: &Linear) -> f64 {
+    fn of<const N: usize>(&self, linear: &[[f64; N]; LINEAR_TERMS]) -> [f64; N] {
+        let mut out = [self.intercept; N];
+        for (coefficient, terms) in self.linear.iter().zip(linear) {
+            add_product(&mut out, &[*coefficient; N], terms);
+        }
         let crossed = crossed(linear);
-        // One sum for each column, so that none waits for another.
-        let mut sums = [0.0; CROSSED];
-        for (row, left) in self.triangle.iter().zip(&crossed) {
-            for (sum, coefficient) in sums.iter_mut().zip(row) {
-                *sum += left * coefficient;
+        for (at, (row, left)) in self.triangle.iter().zip(&crossed).enumerate() {
+            let mut sum = [0.0; N];
+            for (coefficient, right) in row[..=at].iter().zip(&crossed) {
+                add_product(&mut sum, &[*coefficient; N], right);
             }
+            add_product(&mut out, left, &sum);
         }
-        let mut products = 0.0;
-        for (sum, right) in sums.iter().zip(&crossed) {
-            products += sum * right;
-        }
-        let mut terms = 0.0;
-        for (coefficient, term) in self.linear.iter().zip(linear) {
-            terms += coefficient * term;
-        }
-        self.intercept + terms + products
+        out
+    }
+}
+
+/// Adds the product of two numbers in each lane.
+#[inline(always)]
+fn add_product<const N: usize>(out: &mut [f64; N], left: &[f64; N], right: &[f64; N]) {
+    for (out, (left, right)) in out.iter_mut().zip(left.iter().zip(right)) {
+        *out += left * right;
     }
 }
 
@@ -238,19 +257,20 @@ fn mass(user_factors: ArrayView2<'_, f32>, item_factors: ArrayView2<'_, f32>) ->
     (0..user_factors.nrows()).into_par_iter().map(of).collect()
 }
 
-/// The affinity of one pair, added in eight lanes: for terms, not for scores that must agree bit by bit.
+/// The affinity of one pair: for terms, not for scores that must agree bit by bit.
 #[inline(always)] // becomes vector code where all pairs are gone through
 fn affinity(user: ArrayView1<'_, f32>, item: ArrayView1<'_, f32>) -> f32 {
-    let (user, item) = (user.as_slice().unwrap_or_default(), item.as_slice().unwrap_or_default());
-    let mut lanes = [0f32; 8];
-    let (users, items) = (user.chunks_exact(8), item.chunks_exact(8));
-    let rest: f32 = users.remainder().iter().zip(items.remainder()).map(|(x, y)| x * y).sum();
-    for (x, y) in users.zip(items) {
-        for (lane, (x, y)) in lanes.iter_mut().zip(x.iter().zip(y)) {
-            *lane += x * y;
-        }
+    dot(user.as_slice().unwrap_or_default(), item.as_slice().unwrap_or_default())
+}
+
+/// The affinities of a user for up to [`LANES`] items; anything beyond them.
+#[inline(always)] // becomes vector code where all pairs are gone through
+fn affinities(user: ArrayView1<'_, f32>, item_factors: ArrayView2<'_, f32>, items: &[u32]) -> [f32; LANES] {
+    let mut out = [0.0; LANES];
+    for (out, item) in out.iter_mut().zip(items) {
+        *out = affinity(user, item_factors.row(*item as usize));
     }
-    lanes.iter().sum::<f32>() + rest
+    out
 }
 
 #[allow(clippy::cast_possible_truncation)]

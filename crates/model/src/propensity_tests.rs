@@ -36,9 +36,13 @@ fn the_triangle_gives_the_log_odds_of_the_terms_one_by_one() {
     let coefficients: Vec<f64> = numbers(1).take(REPEAT_TERMS).collect();
     let fitted = RepeatLogOdds::new(0.25, &coefficients);
     for seed in 2..50 {
-        let mut linear = [0.0; NEW_TERMS + PAIR_TERMS];
-        linear.iter_mut().zip(numbers(seed)).for_each(|(term, number)| *term = number);
-        let one_by_one: f64 = repeat_terms(&linear).iter().zip(&coefficients).map(|(x, c)| x * c).sum();
-        assert!((fitted.of(&linear) - 0.25 - one_by_one).abs() < 1e-12);
+        // Two pairs beside each other.
+        let mut linear = [[0.0; 2]; NEW_TERMS + PAIR_TERMS];
+        linear.iter_mut().zip(numbers(seed).zip(numbers(seed + 99))).for_each(|(term, (a, b))| *term = [a, b]);
+        for (lane, log_odds) in fitted.of(&linear).into_iter().enumerate() {
+            let terms = repeat_terms(&linear.map(|term| term[lane]));
+            let one_by_one: f64 = terms.iter().zip(&coefficients).map(|(x, c)| x * c).sum();
+            assert!((log_odds - 0.25 - one_by_one).abs() < 1e-12);
+        }
     }
 }

@@ -1,5 +1,8 @@
 //! The equations of one row, brought nearer to their solution by conjugate gradients.
 
+use pulp::Arch;
+
+use crate::lanes::sum_of_products;
 use crate::linalg::padded;
 use crate::row_solve::{Failure, Problem, finite};
 use crate::simd::add_residuals;
@@ -39,6 +42,14 @@ impl Problem<'_> {
     /// # Source
     /// Hestenes, Stiefel 1952; for these equations: Takács, Pilászy, Tikk 2011
     pub(crate) fn descend(&self, work: &mut Descent, x: &mut [f32], left: f64) -> Result<Option<f64>, Failure> {
+        Arch::new().dispatch(
+            #[inline(always)]
+            || self.descend_in_lanes(work, x, left),
+        )
+    }
+
+    #[inline(always)] // becomes vector code where it is dispatched
+    fn descend_in_lanes(&self, work: &mut Descent, x: &mut [f32], left: f64) -> Result<Option<f64>, Failure> {
         let (columns, confidence) = self.observed.row(self.row);
         let d = self.fixed.d;
         let penalty = self.penalty();
@@ -61,7 +72,7 @@ impl Problem<'_> {
         for step in 0.. {
             // With a matrix M that is near that of the equations, M⁻¹r is about the way to the solution, and r·M⁻¹r the
             // square of its length as M measures it.
-            let scaled = dot3(residual, residual, scale);
+            let scaled = sum_of_products([residual, residual, scale]);
             if step == 0 {
                 enough = left * left * scaled;
             }
@@ -81,7 +92,7 @@ impl Problem<'_> {
                 *product = -entry * direction;
             }
             add_residuals(rows, columns, confidence, 0.0, direction, product);
-            let curvature = -dot2(direction, product);
+            let curvature = -sum_of_products([direction, product]);
             if curvature.is_nan() || curvature <= 0.0 {
                 return Ok(None);
             }
@@ -100,9 +111,10 @@ impl Problem<'_> {
     }
 
     /// What scales the steps.
+    #[inline(always)]
     fn set_scale(&self, penalty: f64, confidence: &[f32], scale: &mut [f32]) {
         let weight = f64::from(self.recipe.unobserved_weight);
-        let all: f64 = confidence.iter().map(|c| f64::from(*c)).sum();
+        let all = sum_of_products([confidence]);
         #[allow(clippy::cast_precision_loss)]
         let mean = all / self.fixed.columns() as f64;
         for (scale, strength) in scale.iter_mut().zip(&self.fixed.axes.strengths) {
@@ -111,26 +123,19 @@ impl Problem<'_> {
     }
 
     /// Sets the residual at `x`, and returns the objective there, both as without a prior mean.
+    #[inline(always)]
     fn first_residual(&self, work: &mut Descent, columns: &[u32], confidence: &[f32]) -> f64 {
-        let mut loss = 0f64;
         for ((residual, x), entry) in work.residual.iter_mut().zip(&work.x).zip(&work.diagonal) {
             *residual = -entry * x;
-            loss += f64::from(*entry) * f64::from(*x) * f64::from(*x);
         }
+        let loss = sum_of_products([&work.diagonal, &work.x, &work.x]);
         let Descent { x, residual, .. } = work;
         loss + add_residuals(self.fixed.padded_rows(), columns, confidence, 1.0, x, residual)
     }
 }
 
-fn dot2(a: &[f32], b: &[f32]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum()
-}
-
-fn dot3(a: &[f32], b: &[f32], c: &[f32]) -> f64 {
-    a.iter().zip(b).zip(c).map(|((a, b), c)| f64::from(*a) * f64::from(*b) * f64::from(*c)).sum()
-}
-
 #[allow(clippy::cast_possible_truncation)]
+#[inline(always)]
 fn narrow(value: f64) -> f32 {
     value as f32
 }

@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use crate::error::Error;
 use crate::fixed::Fixed;
+use crate::lanes::sum_of_products;
 use crate::linalg::System;
 use crate::observed::Observed;
 use crate::recipe::ItemAffinity;
@@ -97,21 +98,23 @@ impl Problem<'_> {
     }
 
     /// λ of this row.
+    #[inline(always)]
     pub(crate) fn penalty(&self) -> f64 {
         self.observed.penalty(self.row, self.recipe)
     }
 
     /// The diagonal `w₀ YᵀY + λ I` along the axes; whether all of it is above rounding noise.
+    #[inline(always)] // becomes vector code in a descent
     pub(crate) fn shared_diagonal(&self, penalty: f64, diagonal: &mut [f32]) -> bool {
         let weight = f64::from(self.recipe.unobserved_weight);
-        let (mut least, mut most) = (f64::INFINITY, 0f64);
-        for (entry, strength) in diagonal.iter_mut().zip(&self.fixed.axes.strengths) {
-            let value = weight * strength + penalty;
-            (least, most) = (least.min(value), most.max(value));
+        let strengths = &self.fixed.axes.strengths;
+        for (entry, strength) in diagonal.iter_mut().zip(strengths) {
             #[allow(clippy::cast_possible_truncation)]
-            let value = value as f32;
+            let value = (weight * strength + penalty) as f32;
             *entry = value;
         }
+        let [least, most] = [strengths.first(), strengths.last()]
+            .map(|strength| weight * strength.copied().unwrap_or_default() + penalty);
         least > f64::from(f32::EPSILON) * most && least > f64::from(f32::MIN_POSITIVE)
     }
 
@@ -136,7 +139,7 @@ impl Problem<'_> {
 
     fn finish(&self, workspace: &mut Workspace, confidence: &[f32], x: &mut [f32]) -> Result<f64, Failure> {
         let Workspace { system, diagonal, sum, .. } = workspace;
-        let mut all: f64 = confidence.iter().map(|c| f64::from(*c)).sum();
+        let mut all = sum_of_products([confidence]);
         if let Some(mean) = self.mean {
             let pull = self.penalty();
             for (sum, mean) in sum.iter_mut().zip(mean) {
@@ -176,6 +179,7 @@ impl Problem<'_> {
     }
 }
 
+#[inline(always)]
 pub(crate) fn finite(x: &[f32], loss: f64) -> Result<f64, Failure> {
     if loss.is_finite() && x.iter().all(|x| x.is_finite()) { Ok(loss) } else { Err(Failure::NotFinite) }
 }

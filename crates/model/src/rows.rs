@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use rayon::prelude::*;
+
 /// Cuts the rows of a matrix into runs of about `entries` entries; a longer row is a run of its own.
 pub(crate) fn blocks(indptr: &[usize], entries: usize) -> Vec<Range<usize>> {
     let rows = indptr.len() - 1;
@@ -30,6 +32,14 @@ pub(crate) fn split_by<'a, T>(mut slice: &'a mut [T], sizes: &[usize]) -> Vec<&'
         .collect()
 }
 
+/// Slices one after the other, copied on all threads.
+pub(crate) fn concat<T: Copy + Default + Send + Sync>(slices: &[&[T]]) -> Vec<T> {
+    let sizes: Vec<usize> = slices.iter().map(|slice| slice.len()).collect();
+    let mut out = vec![T::default(); sizes.iter().sum()];
+    split_by(&mut out, &sizes).into_par_iter().zip(slices).for_each(|(out, slice)| out.copy_from_slice(slice));
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -46,5 +56,11 @@ mod tests {
         let mut numbers = [1, 2, 3];
         let pieces = split_by(&mut numbers, &[1, 0, 2]);
         assert_eq!(pieces, [&mut [1][..], &mut [][..], &mut [2, 3][..]]);
+    }
+
+    #[test]
+    fn slices_follow_each_other() {
+        assert_eq!(concat(&[&[1, 2][..], &[], &[3]]), [1, 2, 3]);
+        assert_eq!(concat::<u32>(&[]), [0u32; 0]);
     }
 }

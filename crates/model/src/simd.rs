@@ -3,7 +3,7 @@
 use pulp::{Arch, Simd, WithSimd};
 
 /// Rows of factors are padded with zeros to a multiple of this, the longest vector there is: kernels have no remainders.
-pub(crate) const LANES: usize = 16;
+pub(crate) const LONGEST_VECTOR: usize = 16;
 /// Rows that are worked on together: as many sums as the processor adds at the same time.
 const ROWS: usize = 8;
 
@@ -13,7 +13,7 @@ const ROWS: usize = 8;
 /// the longest lists are in the second-level cache, where a copy of them would be too.
 ///
 /// # Shapes
-/// factors: all columns × stride; columns, confidence: rows; v, out: stride, a multiple of [`LANES`]
+/// factors: all columns × stride; columns, confidence: rows; v, out: stride, a multiple of [`LONGEST_VECTOR`]
 /// # Cost
 /// 2·rows·stride multiply-adds, each row read once from memory
 pub(crate) fn add_residuals(
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn residuals_are_those_of_plain_loops_for_any_number_of_rows() {
-        let stride = 3 * LANES;
+        let stride = 3 * LONGEST_VECTOR;
         let numbers = |count: usize, seed: usize| -> Vec<f32> {
             (0..count).map(|n| (((n + seed) * 7919 % 1009) as f32 / 1009.0) - 0.5).collect()
         };

@@ -5,16 +5,18 @@
 //! the data, and coefficients that were learnt at one moment would take that for more demand at the next.
 
 use ndarray::Array2;
-use rayon::prelude::*;
 
 use crate::clock::Clock;
-use crate::elementary::{exp2, ln};
+use crate::elementary::exp2;
 use crate::interactions::{History, Interactions};
+use crate::lanes::{LANES, Lanes};
 use crate::rows::blocks;
 
 mod everyone;
+mod own;
 
 pub use everyone::{Everyone, Sum};
+pub(crate) use own::OwnEvents;
 
 /// Half-lives of the activity of a user, in horizons, each four times the one before; its last term counts all time
 /// alike.
@@ -68,53 +70,29 @@ const BLOCK_EVENTS: usize = 1 << 16;
 /// The terms of all users and items at a moment.
 pub(crate) struct Terms {
     clock: Clock,
-    /// The logarithm of the mean affinity of a user and an item; 0 until [`Terms::set_mass`].
+    /// The logarithm of the mean affinity of a user and an item.
     pub(crate) unit: f64,
     /// One through that mean.
     pub(crate) per_unit: f64,
     /// Users with an event.
     present: Vec<bool>,
-    /// users × [`USER_TERMS`]; the mass stays 0 until [`Terms::set_mass`].
+    /// users × [`USER_TERMS`]
     pub(crate) users: Array2<f64>,
     /// items × [`ITEM_TERMS`]
     pub(crate) items: Array2<f64>,
 }
 
 impl Terms {
-    /// The terms from the events of `known`, all of which lie before the clock's moment.
+    /// The terms from the events of `known`, all of which lie before the clock's moment; those of affinity are left for
+    /// [`Terms::set_mass`].
     ///
     /// # Shapes
     /// users × [`USER_TERMS`], items × [`ITEM_TERMS`]
     /// # Cost
-    /// eight exponentials an event, parallel by users; 64 bytes per user and 16 per item
+    /// that of [`Terms::of_part`] and of [`Everyone::of`]
     pub(crate) fn new(known: &Interactions, clock: Clock) -> Self {
-        let (users, items) = (known.users().len(), known.items().len());
-        let mut user_terms = vec![0f64; users * USER_TERMS];
-        user_terms.par_chunks_mut(USER_TERMS).enumerate().for_each(|(user, terms)| {
-            activity(&known.history(user), clock, terms);
-        });
-        center(&mut user_terms, USER_TERMS, ACTIVITY_HALF_LIVES.len(), USER_FLOOR);
-        let (mut recent, mut all) = (vec![0f64; items], vec![0f64; items]);
-        for user in 0..users {
-            let History { items, times, weights } = known.history(user);
-            for ((item, time), weight) in items.iter().zip(times).zip(weights) {
-                let weight = f64::from(*weight);
-                recent[*item as usize] += weight * clock.decay(*time, POPULARITY_HALF_LIFE);
-                all[*item as usize] += weight;
-            }
-        }
-        let item_terms = recent.iter().zip(&all).flat_map(|(r, a)| [(r + ITEM_FLOOR).ln(), (a + ITEM_FLOOR).ln()]);
-        let mut item_terms: Vec<f64> = item_terms.collect();
-        center(&mut item_terms, ITEM_TERMS, 1, ITEM_FLOOR);
-        let present = known.indptr().windows(2).map(|bounds| bounds[0] < bounds[1]).collect();
-        Self {
-            clock,
-            unit: 0.0,
-            per_unit: 1.0,
-            present,
-            users: Array2::from_shape_vec((users, USER_TERMS), user_terms).unwrap_or_default(),
-            items: Array2::from_shape_vec((items, ITEM_TERMS), item_terms).unwrap_or_default(),
-        }
+        let mass = vec![0f64; known.users().len()];
+        Self::of_part(known, clock, &mass, &Everyone::of(known, clock, &mass))
     }
 
     /// Sets each user's affinity for all items together, from its logarithm, against the mean of users with events.
@@ -129,17 +107,21 @@ impl Terms {
         self.users.column_mut(MASS).iter_mut().zip(mass).for_each(|(term, mass)| *term = mass - mean);
     }
 
-    /// Calls `visit` for each item in a user's history, items ascending, with the terms of the pair.
-    #[inline(always)] // becomes vector code where all pairs are gone through
-    pub(crate) fn pairs(&self, history: &History<'_>, visit: impl FnMut(u32, &[f64; PAIR_TERMS])) {
-        pair_terms(history, self.clock, visit);
+    /// Goes through the pairs of one user after the other.
+    pub(crate) fn own_events(&self) -> OwnEvents {
+        OwnEvents::new(self.clock)
     }
 }
 
 impl Clock {
-    /// How much an event counts, by a half-life in horizons.
-    fn decay(self, time: i64, half_life: f64) -> f64 {
-        exp2(-self.age(time) / half_life)
+    /// The ages of up to [`LANES`] events; 0 in lanes without one.
+    #[inline(always)]
+    fn ages(self, times: &[i64]) -> Lanes {
+        let mut ages = [0f64; LANES];
+        for (age, time) in ages.iter_mut().zip(times) {
+            *age = self.age(*time);
+        }
+        ages
     }
 
     /// Horizons since an event; 0 for a later one.
@@ -150,66 +132,43 @@ impl Clock {
     }
 }
 
-/// Subtracts from one term of each row the mean over the rows that have a count at all.
-fn center(terms: &mut [f64], row: usize, term: usize, floor: f64) {
-    let none = floor.ln();
-    let present = terms.iter().skip(term).step_by(row).filter(|value| **value > none);
-    let (sum, n) = present.fold((0.0, 0.0), |(sum, n), value| (sum + value, n + 1.0));
-    if n > 0.0 {
-        terms.iter_mut().skip(term).step_by(row).for_each(|value| *value -= sum / n);
-    }
-}
-
-/// How much an event of this age counts by each of some half-lives, each four times the one before: the decay by one is
+/// How much events of these ages count by each of some half-lives, each four times the one before: the decay by one is
 /// the fourth power of that by the next, so one exponential does for all.
 #[inline(always)]
-fn decays<const N: usize>(age: f64, half_lives: &[f64; N]) -> [f64; N] {
-    let mut decay = exp2(-age / half_lives[N - 1]);
-    let mut out = [0f64; N];
+fn decays<const N: usize>(ages: &Lanes, half_lives: &[f64; N]) -> [Lanes; N] {
+    let mut decay = *ages;
+    for decay in &mut decay {
+        *decay = exp2(-*decay / half_lives[N - 1]);
+    }
+    let mut out = [[0f64; LANES]; N];
     for out in out.iter_mut().rev() {
         *out = decay;
-        decay *= decay;
-        decay *= decay;
+        for decay in &mut decay {
+            *decay *= *decay;
+            *decay *= *decay;
+        }
     }
     out
 }
 
+#[inline(always)] // becomes vector code where all users are gone through
 fn activity(history: &History<'_>, clock: Clock, terms: &mut [f64]) {
-    let mut sums = [0f64; ACTIVITY_HALF_LIVES.len() + 1];
-    for (time, weight) in history.times.iter().zip(history.weights) {
-        let (age, weight) = (clock.age(*time), f64::from(*weight));
-        for (sum, decay) in sums.iter_mut().zip(decays(age, &ACTIVITY_HALF_LIVES)) {
-            *sum += weight * decay;
+    let mut sums = [[0f64; LANES]; ACTIVITY_HALF_LIVES.len() + 1];
+    for (times, weights) in history.times.chunks(LANES).zip(history.weights.chunks(LANES)) {
+        // A lane without an event adds nothing.
+        let mut weighs = [0f64; LANES];
+        for (weighs, weight) in weighs.iter_mut().zip(weights) {
+            *weighs = f64::from(*weight);
         }
-        sums[ACTIVITY_HALF_LIVES.len()] += weight;
-    }
-    terms.iter_mut().zip(sums).for_each(|(term, sum)| *term = (sum + USER_FLOOR).ln());
-}
-
-#[inline(always)] // becomes vector code where all pairs are gone through
-fn pair_terms(history: &History<'_>, clock: Clock, mut visit: impl FnMut(u32, &[f64; PAIR_TERMS])) {
-    let mut order: Vec<(u32, u32)> = history.items.iter().copied().zip(0u32..).collect();
-    order.sort_unstable();
-    for events in order.chunk_by(|a, b| a.0 == b.0) {
-        let mut counts = [0f64; PAIR_HALF_LIVES.len() + 1];
-        for (_, position) in events {
-            let at = *position as usize;
-            let (age, weight) = (clock.age(history.times[at]), f64::from(history.weights[at]));
-            for (count, decay) in counts.iter_mut().zip(decays(age, &PAIR_HALF_LIVES)) {
-                *count += weight * decay;
+        let decays = decays(&clock.ages(times), &ACTIVITY_HALF_LIVES);
+        for (sums, decays) in sums.iter_mut().zip(decays.iter().chain(&[[1.0; LANES]])) {
+            for (sum, (weighs, decay)) in sums.iter_mut().zip(weighs.iter().zip(decays)) {
+                *sum += weighs * decay;
             }
-            counts[PAIR_HALF_LIVES.len()] += weight;
         }
-        let age = |event: &(u32, u32)| clock.age(history.times[event.1 as usize]).max(TIME_FLOOR);
-        let [a, b, c, d, all] = counts;
-        let mut terms = [a, b, c, d, all, age(&events[events.len() - 1]), age(&events[0])];
-        for term in &mut terms[..PAIR_HALF_LIVES.len() + 1] {
-            *term = 1.0 + PAIR_SCALE * *term;
-        }
-        for term in &mut terms {
-            *term = ln(*term);
-        }
-        visit(events[0].0, &terms);
+    }
+    for (term, sums) in terms.iter_mut().zip(&sums) {
+        *term = (sums.iter().sum::<f64>() + USER_FLOOR).ln();
     }
 }
 
@@ -224,13 +183,13 @@ mod tests {
     use super::*;
     use crate::vocabulary::Vocabulary;
 
-    fn close(a: &[f64], b: &[f64]) {
+    pub(super) fn close(a: &[f64], b: &[f64]) {
         assert_eq!(a.len(), b.len());
         assert!(a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-12), "{a:?} {b:?}");
     }
 
     /// User 0 had item 1 at 60 and 100, item 0 at 80; user 1 nothing; the moment is 100 + 20, the horizon 40.
-    fn three_events() -> (Interactions, Clock) {
+    pub(super) fn three_events() -> (Interactions, Clock) {
         let ids = || Vocabulary::from_sorted(["a", "b"]).unwrap();
         let log = Interactions::new(ids(), ids(), vec![0; 3], vec![1, 1, 0], vec![60, 100, 80], vec![1.0, 2.0, 1.0]);
         (log.unwrap(), Clock { as_of: 120, horizon: 40 })
@@ -263,8 +222,9 @@ mod tests {
     fn decays_are_those_of_their_half_lives() {
         for age in [0.0, 1e-3, 0.1, 0.7, 3.0, 40.0, 1e6] {
             let expected = |half_lives: &[f64]| half_lives.iter().map(|h| 0.5f64.powf(age / h)).collect::<Vec<_>>();
-            close(&decays(age, &ACTIVITY_HALF_LIVES), &expected(&ACTIVITY_HALF_LIVES));
-            close(&decays(age, &PAIR_HALF_LIVES), &expected(&PAIR_HALF_LIVES));
+            let ages = [0.5, age, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0];
+            close(&decays(&ages, &ACTIVITY_HALF_LIVES).map(|lanes| lanes[1]), &expected(&ACTIVITY_HALF_LIVES));
+            close(&decays(&ages, &PAIR_HALF_LIVES).map(|lanes| lanes[1]), &expected(&PAIR_HALF_LIVES));
         }
     }
 
@@ -282,16 +242,6 @@ mod tests {
             assert!((once.users[[user, 6]] - often.users[[user, 6]]).abs() < 1e-3);
             assert!((once.items[[user, 1]] - often.items[[user, 1]]).abs() < 1e-2);
         }
-    }
-
-    #[test]
-    fn pair_terms_by_hand() {
-        let (log, clock) = three_events();
-        let mut seen = Vec::new();
-        Terms::new(&log, clock).pairs(&log.history(0), |item, terms| seen.push((item, *terms)));
-        assert_eq!(seen.iter().map(|pair| pair.0).collect::<Vec<_>>(), [0, 1]);
-        let own = |h: f64| (4.0 * (0.5f64.powf(1.5 / h) + 2.0 * 0.5f64.powf(0.5 / h))).ln_1p();
-        close(&seen[1].1, &[own(0.125), own(0.5), own(2.0), own(8.0), 12f64.ln_1p(), 0.5f64.ln(), 1.5f64.ln()]);
     }
 
     #[test]

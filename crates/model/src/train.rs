@@ -77,7 +77,7 @@ pub fn train(
     let learnt =
         held_out.map(|held_out| learn(&mut recipe, interactions, side, clock, held_out, observer)).transpose()?;
     recipe.regularization = Some(recipe.penalty_rate());
-    let by_user = interactions.pairs(recipe.decay(clock.as_of))?.by_user;
+    let by_user = interactions.pairs(recipe.decay(clock.as_of))?;
     let by_item = by_user.transpose();
     let (mut factors, propensity, kept, choice) = match learnt {
         None => {
@@ -138,10 +138,10 @@ fn learn(
 ) -> Result<Learnt> {
     let (done, iterations) = iterations(recipe, side);
     let (known, window) = interactions.split_at(held_out.clock.as_of);
-    let before = known.pairs(recipe.decay(held_out.clock.as_of))?.by_user;
+    let before = known.pairs(recipe.decay(held_out.clock.as_of))?;
     let (mut choice, mut kept) = (SideChoice::default(), None);
     let before_by_item = before.transpose();
-    let labels = window.pairs(None)?.by_user;
+    let labels = window.pairs(None)?;
     let mut observe = |now: Iteration| observer(Iteration { iteration: 0, iterations, ..now });
     let Beginning { regularization, item_factors } =
         begin(recipe, &before, &before_by_item, &labels, MOST_PAIRS, &mut observe)?;

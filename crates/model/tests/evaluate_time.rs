@@ -62,7 +62,7 @@ impl Reference {
         let clock = Clock { as_of: cut, horizon };
         let model = train(recipe, &known, None, Some(clock), &mut |_| ControlFlow::Continue(())).unwrap();
         let sums = |decay: Option<Decay>| {
-            let pairs = known.pairs(decay).unwrap().by_user;
+            let pairs = known.pairs(decay).unwrap();
             let row = |user: u32| {
                 let (items, values) = pairs.row(user as usize);
                 items.iter().zip(values).map(|(item, value)| ((user, *item), *value)).collect::<Vec<_>>()

@@ -1,5 +1,6 @@
 //! Parts of an event log: before a moment and after it, of some users, with the items of an earlier training.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::Interactions;
@@ -78,7 +79,7 @@ impl Interactions {
     }
 
     /// Only the events of some users; the vocabularies stay.
-    pub(crate) fn of_users(&self, keep: impl Fn(usize) -> bool) -> Self {
+    pub(crate) fn of_users(&self, keep: impl Fn(usize) -> bool + Sync) -> Self {
         self.select(|user| if keep(user) { self.indptr[user]..self.indptr[user + 1] } else { 0..0 })
     }
 
@@ -89,14 +90,15 @@ impl Interactions {
     }
 
     /// Cuts every user's events at the position that `cut` gives.
-    fn split(&self, cut: impl Fn(std::ops::Range<usize>) -> usize) -> (Self, Self) {
+    fn split(&self, cut: impl Fn(Range<usize>) -> usize) -> (Self, Self) {
         let cuts: Vec<usize> = self.indptr.windows(2).map(|bounds| cut(bounds[0]..bounds[1])).collect();
-        let older = self.select(|user| self.indptr[user]..cuts[user]);
-        let newer = self.select(|user| cuts[user]..self.indptr[user + 1]);
-        (older, newer)
+        rayon::join(
+            || self.select(|user| self.indptr[user]..cuts[user]),
+            || self.select(|user| cuts[user]..self.indptr[user + 1]),
+        )
     }
 
-    fn select(&self, range: impl Fn(usize) -> std::ops::Range<usize>) -> Self {
+    fn select(&self, range: impl Fn(usize) -> Range<usize> + Sync) -> Self {
         let users = self.indptr.len() - 1;
         let mut indptr = Vec::with_capacity(users + 1);
         indptr.push(0usize);
@@ -105,15 +107,20 @@ impl Interactions {
             events += range(user).len();
             indptr.push(events);
         }
-        let (mut item_index, mut time) = (Vec::with_capacity(events), Vec::with_capacity(events));
-        let mut weight = Vec::with_capacity(events);
-        for user in 0..users {
-            item_index.extend_from_slice(&self.item_index[range(user)]);
-            time.extend_from_slice(&self.time[range(user)]);
-            weight.extend_from_slice(&self.weight[range(user)]);
-        }
+        let ranges = || (0..users).map(&range);
+        let (item_index, (time, weight)) = rayon::join(
+            || selected(&self.item_index, events, ranges()),
+            || rayon::join(|| selected(&self.time, events, ranges()), || selected(&self.weight, events, ranges())),
+        );
         Self { users: Arc::clone(&self.users), items: Arc::clone(&self.items), indptr, item_index, time, weight }
     }
+}
+
+/// What lies in these ranges, one after the other.
+fn selected<T: Copy>(column: &[T], count: usize, ranges: impl Iterator<Item = Range<usize>>) -> Vec<T> {
+    let mut out = Vec::with_capacity(count);
+    ranges.for_each(|range| out.extend_from_slice(&column[range]));
+    out
 }
 
 #[cfg(test)]

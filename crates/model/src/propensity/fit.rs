@@ -5,8 +5,8 @@ use rayon::prelude::*;
 
 use super::sample::{CAPS, Drawn, Pairs, draw};
 use super::{
-    LearntFrom, Linear, NEW_TERMS, Propensity, REPEAT_TERMS, Regime, UNKNOWN, affinity, linear_terms, mass, new_terms,
-    repeat_terms,
+    LINEAR_TERMS, LearntFrom, NEW_TERMS, Propensity, REPEAT_TERMS, Regime, UNKNOWN, affinities, affinity, linear_terms,
+    mass, new_terms, repeat_terms,
 };
 use crate::clock::HeldOut;
 use crate::csr::Csr;
@@ -15,7 +15,7 @@ use crate::fold_in::FoldIn;
 use crate::interactions::Interactions;
 use crate::logistic::{Logistic, Sample};
 use crate::recipe::ItemAffinity;
-use crate::terms::{PAIR_TERMS, Terms};
+use crate::terms::Terms;
 
 /// Pairs of a kind that must have interacted in the window before their terms are told apart.
 const LEAST_POSITIVES: u64 = 20;
@@ -72,7 +72,7 @@ pub(crate) fn fit(
     let mut terms = Terms::new(known.interactions, clock);
     let half_life = choose_half_life(recipe, known, &mut terms, &new)?;
     let fold_in = |events: f64| {
-        let histories = known.interactions.recent_pairs(events)?.by_user;
+        let histories = known.interactions.recent_pairs(events)?;
         FoldIn::new(recipe, known.item_factors)?.fold_in(&histories, known.user_prior)
     };
     let folded = half_life.map(fold_in).transpose()?;
@@ -147,7 +147,7 @@ fn choose_half_life(recipe: &ItemAffinity, known: &Known<'_>, terms: &mut Terms,
     let Some(without) = loss_with(known.user_factors) else { return Ok(None) };
     let mut best = (without * (1.0 - HALF_LIFE_GAIN), None);
     for events in HALF_LIVES {
-        let factors = fold_in.fold_in(&histories.recent_pairs(events)?.by_user, known.user_prior)?;
+        let factors = fold_in.fold_in(&histories.recent_pairs(events)?, known.user_prior)?;
         if let Some(loss) = loss_with(factors.view()).filter(|loss| *loss < best.0) {
             best = (loss, Some(events));
         }
@@ -157,7 +157,8 @@ fn choose_half_life(recipe: &ItemAffinity, known: &Known<'_>, terms: &mut Terms,
 
 /// The rows of drawn new pairs, weighed so that they stand for all.
 fn new_rows(pairs: &Pairs, terms: &Terms, factors: Factors<'_>) -> Sample {
-    let row = |pair: &Drawn| new_terms(terms, pair.user as usize, pair.item as usize, factors.affinity(pair));
+    let row =
+        |pair: &Drawn| new_terms(terms, pair.user as usize, &[pair.item], [factors.affinity(pair)]).map(|[term]| term);
     let rows: Vec<[f64; NEW_TERMS]> = pairs.drawn.par_iter().map(row).collect();
     let mut sample = Sample::new(NEW_TERMS, rows.len());
     rows.iter().zip(&pairs.drawn).for_each(|(row, pair)| sample.push(row, pair.label, 1.0, pair.user));
@@ -168,17 +169,20 @@ fn new_rows(pairs: &Pairs, terms: &Terms, factors: Factors<'_>) -> Sample {
 /// The rows of drawn pairs with history, which lie user by user.
 fn repeat_rows(pairs: &Pairs, known: &Interactions, terms: &Terms, factors: Factors<'_>) -> Sample {
     let by_user: Vec<&[Drawn]> = pairs.drawn.chunk_by(|a, b| a.user == b.user).collect();
-    let rows: Vec<Vec<(Drawn, Linear)>> = by_user
+    let rows: Vec<Vec<(Drawn, [f64; LINEAR_TERMS])>> = by_user
         .into_par_iter()
         .map(|drawn| {
             let mut drawn = drawn.to_vec();
             drawn.sort_unstable_by_key(|pair| pair.item);
+            let user = drawn[0].user as usize;
             let mut rows = Vec::with_capacity(drawn.len());
-            terms.pairs(&known.history(drawn[0].user as usize), |item, own: &[f64; PAIR_TERMS]| {
-                if let Ok(at) = drawn.binary_search_by_key(&item, |pair| pair.item) {
-                    let pair = drawn[at];
-                    let new = new_terms(terms, pair.user as usize, pair.item as usize, factors.affinity(&pair));
-                    rows.push((pair, linear_terms(new, own)));
+            let is_drawn = |item: u32| drawn.binary_search_by_key(&item, |pair| pair.item).is_ok();
+            terms.own_events().visit(&known.history(user), is_drawn, |items, own| {
+                let affinities = affinities(factors.users.row(user), factors.items, items);
+                let linear = linear_terms(&new_terms(terms, user, items, affinities), own);
+                // Both ascend, and every drawn pair has history.
+                for (lane, pair) in drawn[rows.len()..].iter().take(items.len()).enumerate() {
+                    rows.push((*pair, linear.map(|term| term[lane])));
                 }
             });
             rows

@@ -6,15 +6,16 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    AFFINITY_FLOOR, NEW_TERMS, Propensity, REPEAT_TERMS, Regime, RepeatLogOdds, affinity, linear_terms, mass,
+    AFFINITY_FLOOR, NEW_TERMS, Propensity, REPEAT_TERMS, Regime, RepeatLogOdds, affinities, linear_terms, mass,
     new_terms, to_f32,
 };
 use crate::clock::Clock;
-use crate::csr::Csr;
+use crate::csr::{Csr, Rows};
 use crate::elementary::{ln, logistic};
-use crate::error::{Result, same_length};
-use crate::interactions::{History, Interactions};
-use crate::terms::{Everyone, PAIR_TERMS, Terms, USER_TERMS, user_blocks};
+use crate::error::{Error, Result, same_length};
+use crate::interactions::Interactions;
+use crate::lanes::LANES;
+use crate::terms::{Everyone, Terms, USER_TERMS, user_blocks};
 
 /// Log-odds of what has never been seen to happen: a probability of 1e-13.
 const NEVER: f32 = -30.0;
@@ -211,36 +212,57 @@ impl Regime {
             Self::Never | Self::Prior { .. } => None,
         };
         let constant = if let Self::Prior { log_odds } = self { to_f32(*log_odds) } else { NEVER };
-        let of_pair = |user: usize, item: u32, pair: &[f64; PAIR_TERMS]| {
-            fitted.as_ref().map_or(constant, |fitted| {
-                let affinity = affinity(user_factors.row(user), item_factors.row(item as usize));
-                to_f32(fitted.of(&linear_terms(new_terms(terms, user, item as usize, affinity), pair)))
-            })
+        let rows = RepeatRows { known, terms, fitted, constant, user_factors, item_factors };
+        let of = |users| {
+            Arch::new().dispatch(
+                #[inline(always)]
+                || rows.of(users),
+            )
         };
-        let blocks: Vec<(Vec<usize>, Vec<u32>, Vec<f32>)> = user_blocks(known)
-            .into_par_iter()
-            .map(|users| {
-                let (mut ends, mut items, mut values) = (Vec::with_capacity(users.len()), Vec::new(), Vec::new());
-                Arch::new().dispatch(|| {
-                    for user in users {
-                        let history: History<'_> = known.history(user);
-                        terms.pairs(&history, |item, pair| {
-                            items.push(item);
-                            values.push(of_pair(user, item, pair));
-                        });
-                        ends.push(items.len());
-                    }
-                });
-                (ends, items, values)
-            })
-            .collect();
-        let (mut indptr, mut indices, mut values) = (vec![0], Vec::new(), Vec::new());
-        for (ends, items, log_odds) in blocks {
-            let start = indices.len();
-            indptr.extend(ends.iter().map(|end| start + end));
-            indices.extend(items);
-            values.extend(log_odds);
+        let parts = user_blocks(known).into_par_iter().map(of).collect::<Result<Vec<_>>>()?;
+        Ok(Csr::of_parts(&parts, known.items().len()))
+    }
+}
+
+/// Gives the log-odds of all pairs with history of some users.
+struct RepeatRows<'a> {
+    known: &'a Interactions,
+    terms: &'a Terms,
+    /// None where all pairs have the same.
+    fitted: Option<RepeatLogOdds>,
+    constant: f32,
+    user_factors: ArrayView2<'a, f32>,
+    item_factors: ArrayView2<'a, f32>,
+}
+
+impl RepeatRows<'_> {
+    #[inline(always)] // becomes vector code where it is dispatched
+    fn of(&self, users: std::ops::Range<usize>) -> Result<Rows> {
+        let (mut rows, mut own_events) = (Rows::default(), self.terms.own_events());
+        for user in users {
+            let start = rows.values.len();
+            own_events.visit(
+                &self.known.history(user),
+                #[inline(always)]
+                |_| true,
+                #[inline(always)]
+                |items, own| {
+                    rows.indices.extend_from_slice(items);
+                    let log_odds = match &self.fitted {
+                        Some(fitted) => {
+                            let affinities = affinities(self.user_factors.row(user), self.item_factors, items);
+                            fitted.of(&linear_terms(&new_terms(self.terms, user, items, affinities), own)).map(to_f32)
+                        }
+                        None => [self.constant; LANES],
+                    };
+                    rows.values.extend_from_slice(&log_odds[..items.len()]);
+                },
+            );
+            if !rows.values[start..].iter().all(|log_odds| log_odds.is_finite()) {
+                return Err(Error::NotFinite { what: "the log-odds of a pair", row: user, iteration: None });
+            }
+            rows.ends.push(rows.indices.len());
         }
-        Csr::new(indptr, indices, values, known.items().len())
+        Ok(rows)
     }
 }

@@ -33,7 +33,7 @@ fn planted() -> (UserItems, UserItems) {
 fn drawn(caps: Caps) -> (Pairs, Pairs) {
     let (known, later) = planted();
     let (known, later) = (log(&known), log(&later));
-    draw(&known, &known.pairs(None).unwrap().by_user, &later.pairs(None).unwrap().by_user, caps, 77)
+    draw(&known, &known.pairs(None).unwrap(), &later.pairs(None).unwrap(), caps, 77)
 }
 
 /// Positive and negative pairs of known users and items, with or without history.
@@ -111,7 +111,7 @@ fn a_draw_depends_on_the_seed_alone_and_some_users_come_whole() {
 #[test]
 fn without_anything_nothing_is_drawn() {
     let none = log(&BTreeSet::new());
-    let empty = none.pairs(None).unwrap().by_user;
+    let empty = none.pairs(None).unwrap();
     let (new, repeat) = draw(&none, &empty, &empty, CAPS, 1);
     assert!(new.drawn.is_empty() && repeat.drawn.is_empty());
     assert_eq!((new.pairs, new.positives, repeat.pairs, repeat.positives), (0, 0, 0, 0));

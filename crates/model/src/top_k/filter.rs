@@ -4,7 +4,7 @@ use pulp::{Arch, Simd, WithSimd};
 
 use crate::elementary::logistic;
 use crate::propensity::NewPairSlopes;
-use crate::simd::LANES;
+use crate::simd::LONGEST_VECTOR;
 
 /// Vectors compared before any of their numbers is looked at.
 const VECTORS: usize = 4;
@@ -85,8 +85,8 @@ impl Hits {
     #[allow(clippy::cast_precision_loss)] // few, by far
     pub(super) fn mean_affinity(&self, least: f32, most: f32) -> f32 {
         // One sum for each lane: a single one waits for itself.
-        let mut sums = [0f32; LANES];
-        let (whole, rest) = self.affinities.as_chunks::<LANES>();
+        let mut sums = [0f32; LONGEST_VECTOR];
+        let (whole, rest) = self.affinities.as_chunks::<LONGEST_VECTOR>();
         for affinities in whole {
             for (sum, affinity) in sums.iter_mut().zip(affinities) {
                 *sum += affinity.clamp(least, most);
@@ -154,7 +154,7 @@ impl WithSimd for Collect<'_> {
         // The last few, in a vector whose other lanes are not looked at.
         let done = whole.len() * lanes;
         if done < scores.len() {
-            let mut last = [0f32; LANES];
+            let mut last = [0f32; LONGEST_VECTOR];
             last[..scores.len() - done].copy_from_slice(&scores[done..]);
             append(done, simd.less_than_f32s(S::as_simd_f32s(&last).0[0], least), scores.len() - done);
         }
