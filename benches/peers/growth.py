@@ -35,7 +35,7 @@ AXES = {
 
 class Growth:
     def __init__(self, work):
-        self.python, self.ours = environment(work), build(["--workspace", "--bench", "peers"], "peers")
+        self.python, self.ours = environment(work), build(["--package", "item-affinity-ingest", "--bench", "peers"], "peers")
         self.folder, self.rows = work / "growth", []
         self.folder.mkdir(parents=True, exist_ok=True)
 

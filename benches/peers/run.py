@@ -110,7 +110,7 @@ class Bench:
     def __init__(self, options, work):
         self.options, self.work, self.table = options, work, Table()
         self.python = environment(work)
-        self.ours = build(["--workspace", "--bench", "peers"], "peers")
+        self.ours = build(["--package", "item-affinity-ingest", "--bench", "peers"], "peers")
         self.data = work / f"{options.size}-{options.seed}"
         self.data.mkdir(exist_ok=True)
         self.everything, self.before, self.after = (self.data / f"{name}.parquet" for name in ("all", "train", "test"))
