@@ -1,8 +1,11 @@
 //! The moments of a training: when it looks, how far ahead, and which window it learns from.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use crate::interactions::Interactions;
+use crate::rows::blocks;
 
 /// The share of the newest events whose time span is the horizon when none is named.
 const NEWEST_SHARE: f64 = 0.1;
@@ -40,7 +43,7 @@ impl Clock {
     #[must_use]
     pub fn of(interactions: &Interactions, horizon: Option<i64>) -> Option<Self> {
         let (_, newest) = interactions.time_range()?;
-        let as_of = newest.saturating_add(resolution(interactions.times()));
+        let as_of = newest.saturating_add(resolution(interactions)?);
         let span = || Some(as_of.saturating_sub(time_at_share(interactions, 1.0 - NEWEST_SHARE)?));
         let horizon = horizon.or_else(span)?.max(1);
         Some(Self { as_of, horizon })
@@ -71,24 +74,25 @@ impl Clock {
 /// Two passes over the times, and a selection among the few that are near it.
 pub(crate) fn time_at_share(interactions: &Interactions, share: f64) -> Option<i64> {
     let (first, newest) = interactions.time_range()?;
-    let times = interactions.times();
+    let runs = blocks(interactions.indptr(), CHUNK);
     // Equal spans of time, numbered from the oldest.
     let bits = u64::BITS - newest.abs_diff(first).leading_zeros();
     #[allow(clippy::cast_possible_truncation)] // below 2^SPAN_BITS
     let span = |time: i64| (time.abs_diff(first) >> bits.saturating_sub(SPAN_BITS)) as usize;
-    let count = |mut counts: Vec<usize>, times: &[i64]| {
-        times.iter().for_each(|time| counts[span(*time)] += 1);
+    let count = |mut counts: Vec<usize>, users: &Range<usize>| {
+        interactions.times(users.clone()).for_each(|time| counts[span(*time)] += 1);
         counts
     };
     let add = |a: Vec<usize>, b: Vec<usize>| a.iter().zip(&b).map(|(a, b)| a + b).collect();
     let none = || vec![0; 1 << SPAN_BITS];
-    let counts = times.par_chunks(CHUNK).fold(none, count).reduce(none, add);
-    let (mut at, mut there) = (place(times.len(), share), 0);
+    let counts = runs.par_iter().fold(none, count).reduce(none, add);
+    let (mut at, mut there) = (place(interactions.len(), share), 0);
     while at >= counts[there] {
         at -= counts[there];
         there += 1;
     }
-    let mut near: Vec<i64> = times.par_iter().copied().filter(|time| span(*time) == there).collect();
+    let near = |users: Range<usize>| interactions.times(users).copied().filter(|time| span(*time) == there);
+    let mut near: Vec<i64> = runs.into_par_iter().flat_map_iter(near).collect();
     Some(*near.select_nth_unstable(at).1)
 }
 
@@ -98,12 +102,12 @@ fn place(count: usize, share: f64) -> usize {
     (count.saturating_sub(1) as f64 * share) as usize
 }
 
-/// The largest step, of at most a day, that all distances between times are multiples of.
-fn resolution(times: &[i64]) -> i64 {
-    let first = times.first().copied().unwrap_or_default();
-    let of_some = |times: &[i64]| {
+/// The largest step, of at most a day, that all distances between times are multiples of; none without events.
+fn resolution(interactions: &Interactions) -> Option<i64> {
+    let (first, _) = interactions.time_range()?;
+    let of_some = |users: Range<usize>| {
         let mut step = 0u64;
-        for time in times {
+        for time in interactions.times(users) {
             let distance = time.abs_diff(first);
             // Mostly one division says that nothing changes.
             if step == 0 || distance % step != 0 {
@@ -115,8 +119,8 @@ fn resolution(times: &[i64]) -> i64 {
         }
         step
     };
-    let step = times.par_chunks(CHUNK).map(of_some).reduce(|| 0, gcd);
-    at_most_a_day(step)
+    let step = blocks(interactions.indptr(), CHUNK).into_par_iter().map(of_some).reduce(|| 0, gcd);
+    Some(at_most_a_day(step))
 }
 
 /// The part of a step that days are multiples of; a second for no step.

@@ -3,6 +3,7 @@
 mod parts;
 mod sorted;
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use pulp::Arch;
@@ -25,15 +26,16 @@ const MOST: u64 = u32::MAX as u64;
 /// Who did something with which item, when, and how much that counts.
 ///
 /// Events lie user by user, inside a user by time, then item, then weight: the order of the input never shows.
-/// Both sides of a split share the vocabularies, so that an index means the same everywhere.
+/// Both sides of a split share the events and the vocabularies, so that an index means the same everywhere.
 #[derive(Clone, Debug)]
 pub struct Interactions {
     users: Arc<Vocabulary>,
     items: Arc<Vocabulary>,
+    /// Counts events up to each user; users + 1.
     indptr: Vec<usize>,
-    item_index: Vec<u32>,
-    time: Vec<i64>,
-    weight: Vec<f32>,
+    /// Where the events of each user start in the columns; ascending.
+    starts: Vec<usize>,
+    columns: Arc<Columns>,
 }
 
 /// The events of one user, oldest first.
@@ -90,8 +92,8 @@ impl Interactions {
         if let Some(most) = indptr.windows(2).map(|bounds| (bounds[1] - bounds[0]) as u64).max().filter(|n| *n > MOST) {
             return Err(Error::TooMany { name: "events of a user", count: most, most: MOST });
         }
-        let Columns { item_index, time, weight } = by_user(&indptr, user_index, Columns { item_index, time, weight });
-        Ok(Self { users, items, indptr, item_index, time, weight })
+        let columns = Arc::new(by_user(&indptr, user_index, Columns { item_index, time, weight }));
+        Ok(Self { starts: indptr[..users.len()].to_vec(), users, items, indptr, columns })
     }
 
     /// The users, whether or not they have events here.
@@ -109,42 +111,44 @@ impl Interactions {
     /// The number of events.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.item_index.len()
+        self.indptr.last().copied().unwrap_or_default()
     }
 
     /// Whether there is no event.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.item_index.is_empty()
+        self.len() == 0
     }
 
     /// The events of the user with this index, oldest first.
     #[must_use]
     pub fn history(&self, user: usize) -> History<'_> {
-        let range = self.indptr[user]..self.indptr[user + 1];
-        History {
-            items: &self.item_index[range.clone()],
-            times: &self.time[range.clone()],
-            weights: &self.weight[range],
-        }
+        let range = self.range(user);
+        let Columns { item_index, time, weight } = &*self.columns;
+        History { items: &item_index[range.clone()], times: &time[range.clone()], weights: &weight[range] }
     }
 
-    /// Where the events of each user start, and where those of the last one end.
+    /// Where the events of a user are in the columns.
+    fn range(&self, user: usize) -> Range<usize> {
+        self.starts[user]..self.starts[user] + self.indptr[user + 1] - self.indptr[user]
+    }
+
+    /// Counts events up to each user; users + 1.
     pub(crate) fn indptr(&self) -> &[usize] {
         &self.indptr
     }
 
-    /// The times of all events, user by user.
-    pub(crate) fn times(&self) -> &[i64] {
-        &self.time
+    /// The times of the events of some users, user by user.
+    pub(crate) fn times(&self, users: Range<usize>) -> impl Iterator<Item = &i64> {
+        users.flat_map(|user| &self.columns.time[self.range(user)])
     }
 
     /// The oldest and the newest time.
     #[must_use]
     pub fn time_range(&self) -> Option<(i64, i64)> {
         let mut range: Option<(i64, i64)> = None;
-        for bounds in self.indptr.windows(2).filter(|bounds| bounds[0] < bounds[1]) {
-            let (first, last) = (self.time[bounds[0]], self.time[bounds[1] - 1]);
+        for of_user in (0..self.starts.len()).map(|user| self.range(user)).filter(|of_user| !of_user.is_empty()) {
+            let (first, last) = (self.columns.time[of_user.start], self.columns.time[of_user.end - 1]);
             range = Some(range.map_or((first, last), |(low, high)| (low.min(first), high.max(last))));
         }
         range
@@ -156,13 +160,14 @@ impl Interactions {
         self.indptr.windows(2).filter(|bounds| bounds[1] - bounds[0] >= events).count()
     }
 
-    /// Bytes held on the heap, without the vocabularies.
+    /// Bytes held on the heap, without the vocabularies; both sides of a split count the events that they share.
     #[must_use]
     pub fn allocated_bytes(&self) -> usize {
-        self.indptr.capacity() * size_of::<usize>()
-            + self.item_index.capacity() * size_of::<u32>()
-            + self.time.capacity() * size_of::<i64>()
-            + self.weight.capacity() * size_of::<f32>()
+        let Columns { item_index, time, weight } = &*self.columns;
+        (self.indptr.capacity() + self.starts.capacity()) * size_of::<usize>()
+            + item_index.capacity() * size_of::<u32>()
+            + time.capacity() * size_of::<i64>()
+            + weight.capacity() * size_of::<f32>()
     }
 
     /// The distinct users × items pairs with the sum of the (decayed) weights of their events, added in f64 in the order of
@@ -229,7 +234,7 @@ impl Interactions {
     }
 
     #[inline(always)] // becomes vector code in the passes over all users
-    fn pairs_of(&self, users: std::ops::Range<usize>, decay: &impl Fn(&History<'_>, &mut [f64])) -> Result<Rows> {
+    fn pairs_of(&self, users: Range<usize>, decay: &impl Fn(&History<'_>, &mut [f64])) -> Result<Rows> {
         let mut out = Rows::default();
         let (mut order, mut weights) = (Vec::new(), Vec::new());
         for user in users {

@@ -48,10 +48,8 @@ impl Estimate {
     /// Estimates a training on the threads of the current rayon pool.
     ///
     /// # Units
-    /// Memory in bytes: the interactions twice, since those before the held-out window are copied, and once more for an
-    /// evaluation, which holds its own window out before that; 24 per pair (both
-    /// directions, with weights), taking each interaction for a pair; the factors, and two more copies of those of the
-    /// larger side.
+    /// Memory in bytes: the interactions, which held-out windows share; 24 per pair (both directions, with weights), taking
+    /// each interaction for a pair; the factors, and two more copies of those of the larger side.
     pub(crate) fn new(
         recipe: &ItemAffinity,
         interactions: &Interactions,
@@ -76,7 +74,7 @@ impl Estimate {
             .flatten()
             .map(|of| 16.0 * of.matrix().nnz() as f64 + 4.0 * d * of.matrix().columns() as f64)
             .sum();
-        let held = (2 + usize::from(evaluate)) * interactions.allocated_bytes()
+        let held = interactions.allocated_bytes()
             + interactions.users().allocated_bytes()
             + interactions.items().allocated_bytes();
         Self {

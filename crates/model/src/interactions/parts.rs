@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::Interactions;
+use super::{Columns, Interactions};
 use crate::error::Result;
 use crate::vocabulary::Vocabulary;
 
@@ -33,15 +33,17 @@ impl Interactions {
     /// O(events + items · log(items)), in place; the ids of the users once more
     pub fn onto_items(self, items: impl Into<Arc<Vocabulary>>) -> Result<(Self, LeftOut)> {
         let items = items.into();
-        let Self { users, items: before, indptr, mut item_index, mut time, mut weight } = self;
+        let events = self.len();
+        let Self { users, items: before, indptr, starts, columns } = self;
+        let Columns { mut item_index, mut time, mut weight } = Arc::unwrap_or_clone(columns);
         // Both vocabularies ascend by bytes, so that the events of a user stay sorted.
         let numbers: Vec<u32> = before.iter().map(|id| items.index_of(id).unwrap_or(UNKNOWN)).collect();
         let mut left_out = vec![false; before.len()];
         let (mut kept, mut ends, mut present) = (0usize, vec![0usize], Vec::new());
         let mut silent = 0;
-        for (user, bounds) in (0u32..).zip(indptr.windows(2)) {
+        for ((user, bounds), first) in (0u32..).zip(indptr.windows(2)).zip(starts) {
             let start = kept;
-            for at in bounds[0]..bounds[1] {
+            for at in first..first + bounds[1] - bounds[0] {
                 let old = item_index[at] as usize;
                 if numbers[old] == UNKNOWN {
                     left_out[old] = true;
@@ -57,13 +59,15 @@ impl Interactions {
                 silent += usize::from(bounds[0] < bounds[1]);
             }
         }
-        let interactions = item_index.len() - kept;
+        let interactions = events - kept;
         item_index.truncate(kept);
         time.truncate(kept);
         weight.truncate(kept);
+        let starts = ends[..ends.len() - 1].to_vec();
+        let columns = Arc::new(Columns { item_index, time, weight });
         let left_out = LeftOut { interactions, items: left_out.iter().filter(|left| **left).count(), users: silent };
         let users = Vocabulary::from_sorted(present.iter().filter_map(|user| users.id(*user)))?;
-        Ok((Self { users: Arc::new(users), items, indptr: ends, item_index, time, weight }, left_out))
+        Ok((Self { users: Arc::new(users), items, indptr: ends, starts, columns }, left_out))
     }
 
     /// The older and the newer part: of each user's n events the newest ⌊n · share⌋ are in the second.
@@ -75,52 +79,40 @@ impl Interactions {
         // A product that rounding left a hair below a whole number still counts as that number.
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss)]
         let newest = |events: usize| ((events as f64 * share.clamp(0.0, 1.0) + 1e-9) as usize).min(events);
-        self.split(|bounds| bounds.end - newest(bounds.len()))
+        self.split(|all| all.end - newest(all.len()))
     }
 
     /// Only the events of some users; the vocabularies stay.
-    pub(crate) fn of_users(&self, keep: impl Fn(usize) -> bool + Sync) -> Self {
-        self.select(|user| if keep(user) { self.indptr[user]..self.indptr[user + 1] } else { 0..0 })
+    pub(crate) fn of_users(&self, keep: impl Fn(usize) -> bool) -> Self {
+        self.select(|user, all| if keep(user) { all } else { all.start..all.start })
     }
 
     /// The events before `time`, and those at `time` or later.
     #[must_use]
     pub fn split_at(&self, time: i64) -> (Self, Self) {
-        self.split(|bounds| bounds.start + self.time[bounds.clone()].partition_point(|at| *at < time))
+        self.split(|all| all.start + self.columns.time[all].partition_point(|at| *at < time))
     }
 
     /// Cuts every user's events at the position that `cut` gives.
     fn split(&self, cut: impl Fn(Range<usize>) -> usize) -> (Self, Self) {
-        let cuts: Vec<usize> = self.indptr.windows(2).map(|bounds| cut(bounds[0]..bounds[1])).collect();
-        rayon::join(
-            || self.select(|user| self.indptr[user]..cuts[user]),
-            || self.select(|user| cuts[user]..self.indptr[user + 1]),
-        )
+        let cuts: Vec<usize> = (0..self.starts.len()).map(|user| cut(self.range(user))).collect();
+        (self.select(|user, all| all.start..cuts[user]), self.select(|user, all| cuts[user]..all.end))
     }
 
-    fn select(&self, range: impl Fn(usize) -> Range<usize> + Sync) -> Self {
-        let users = self.indptr.len() - 1;
-        let mut indptr = Vec::with_capacity(users + 1);
+    /// Some of each user's events, of the same columns.
+    fn select(&self, some: impl Fn(usize, Range<usize>) -> Range<usize>) -> Self {
+        let mut indptr = Vec::with_capacity(self.indptr.len());
         indptr.push(0usize);
-        let mut events = 0;
-        for user in 0..users {
-            events += range(user).len();
+        let (mut starts, mut events) = (Vec::with_capacity(self.starts.len()), 0);
+        for user in 0..self.starts.len() {
+            let some = some(user, self.range(user));
+            starts.push(some.start);
+            events += some.len();
             indptr.push(events);
         }
-        let ranges = || (0..users).map(&range);
-        let (item_index, (time, weight)) = rayon::join(
-            || selected(&self.item_index, events, ranges()),
-            || rayon::join(|| selected(&self.time, events, ranges()), || selected(&self.weight, events, ranges())),
-        );
-        Self { users: Arc::clone(&self.users), items: Arc::clone(&self.items), indptr, item_index, time, weight }
+        let [users, items] = [&self.users, &self.items].map(Arc::clone);
+        Self { users, items, indptr, starts, columns: Arc::clone(&self.columns) }
     }
-}
-
-/// What lies in these ranges, one after the other.
-fn selected<T: Copy>(column: &[T], count: usize, ranges: impl Iterator<Item = Range<usize>>) -> Vec<T> {
-    let mut out = Vec::with_capacity(count);
-    ranges.for_each(|range| out.extend_from_slice(&column[range]));
-    out
 }
 
 #[cfg(test)]

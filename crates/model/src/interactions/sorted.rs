@@ -13,6 +13,7 @@ const TASK_EVENTS: usize = 1 << 19;
 const MOST_TASKS: usize = 1 << 8;
 
 /// Columns with one entry per event.
+#[derive(Clone, Debug)]
 pub(super) struct Columns {
     pub(super) item_index: Vec<u32>,
     pub(super) time: Vec<i64>,
