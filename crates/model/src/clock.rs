@@ -80,7 +80,9 @@ pub(crate) fn time_at_share(interactions: &Interactions, share: f64) -> Option<i
     #[allow(clippy::cast_possible_truncation)] // below 2^SPAN_BITS
     let span = |time: i64| (time.abs_diff(first) >> bits.saturating_sub(SPAN_BITS)) as usize;
     let count = |mut counts: Vec<usize>, users: &Range<usize>| {
-        interactions.times(users.clone()).for_each(|time| counts[span(*time)] += 1);
+        for times in interactions.times(users.clone()) {
+            times.iter().for_each(|time| counts[span(*time)] += 1);
+        }
         counts
     };
     let add = |a: Vec<usize>, b: Vec<usize>| a.iter().zip(&b).map(|(a, b)| a + b).collect();
@@ -91,7 +93,13 @@ pub(crate) fn time_at_share(interactions: &Interactions, share: f64) -> Option<i
         at -= counts[there];
         there += 1;
     }
-    let near = |users: Range<usize>| interactions.times(users).copied().filter(|time| span(*time) == there);
+    let near = |users: Range<usize>| {
+        let mut near = Vec::new();
+        for times in interactions.times(users) {
+            near.extend(times.iter().copied().filter(|time| span(*time) == there));
+        }
+        near
+    };
     let mut near: Vec<i64> = runs.into_par_iter().flat_map_iter(near).collect();
     Some(*near.select_nth_unstable(at).1)
 }
@@ -107,7 +115,7 @@ fn resolution(interactions: &Interactions) -> Option<i64> {
     let (first, _) = interactions.time_range()?;
     let of_some = |users: Range<usize>| {
         let mut step = 0u64;
-        for time in interactions.times(users) {
+        for time in interactions.times(users).flatten() {
             let distance = time.abs_diff(first);
             // Mostly one division says that nothing changes.
             if step == 0 || distance % step != 0 {

@@ -138,9 +138,9 @@ impl Interactions {
         &self.indptr
     }
 
-    /// The times of the events of some users, user by user.
-    pub(crate) fn times(&self, users: Range<usize>) -> impl Iterator<Item = &i64> {
-        users.flat_map(|user| &self.columns.time[self.range(user)])
+    /// The times of the events of each of some users.
+    pub(crate) fn times(&self, users: Range<usize>) -> impl Iterator<Item = &[i64]> {
+        users.map(|user| &self.columns.time[self.range(user)])
     }
 
     /// The oldest and the newest time.

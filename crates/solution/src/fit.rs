@@ -177,9 +177,10 @@ impl Made {
         let Self { recipe, events, interactions, clock, factors, propensity, log_odds, histories, .. } = self;
         finite(&factors, &log_odds)?;
         watch.check()?;
-        let pairs = PairTable::new(&log_odds.repeat, &histories);
         let before = self.refreshed.as_ref().map(|refreshed| refreshed.last_interaction.as_slice());
-        let (item_activity, user_activity) = activity(&interactions, &pairs, before);
+        let (pairs, (mut item_activity, user_activity)) =
+            rayon::join(|| PairTable::new(&log_odds.repeat, &histories), || activity(&interactions, before));
+        item_activity.users = Some(pairs.users_by_item().map(count).collect());
         let (format, format_version) = ModelCard::current_format();
         let times = self.refreshed.as_ref().map(|refreshed| refreshed.times).or_else(|| interactions.time_range());
         let (first_interaction, last_interaction) = times.unwrap_or((clock.as_of, clock.as_of));
@@ -297,8 +298,9 @@ fn finite(factors: &Factors, log_odds: &LogOdds) -> Result<()> {
     Err(Error::NotFinite { what })
 }
 
-/// Counts and newest events by item and by user; an item without an event keeps the time that it had before.
-fn activity(interactions: &Interactions, pairs: &PairTable, before: Option<&[i64]>) -> (Activity, Activity) {
+/// Counts and newest events by item and by user; an item without an event keeps the time that it had before. Users are not
+/// counted.
+fn activity(interactions: &Interactions, before: Option<&[i64]>) -> (Activity, Activity) {
     let items = interactions.items().len();
     let mut item_interactions = vec![0i64; items];
     let mut item_last = vec![i64::MIN; items];
@@ -318,9 +320,8 @@ fn activity(interactions: &Interactions, pairs: &PairTable, before: Option<&[i64
             *last = *before;
         }
     }
-    let users = pairs.users_by_item().map(count).collect();
     (
-        Activity { interactions: item_interactions, users: Some(users), last_interaction: item_last },
+        Activity { interactions: item_interactions, users: None, last_interaction: item_last },
         Activity { interactions: user_interactions, users: None, last_interaction: user_last },
     )
 }

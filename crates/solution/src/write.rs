@@ -13,13 +13,13 @@ use crate::fit::{Computed, Watch};
 use crate::observer::Stage;
 use crate::tables::{MODEL_CARD, Table, attribute_weights, pairs};
 
-/// One part is encoded while the one before it goes to the store.
-const PARTS_AT_ONCE: usize = 2;
+/// Two parts are encoded while the two before them go to the store.
+const PARTS_AT_ONCE: usize = 4;
 
 /// Writes item parts, user parts, parts of pairs, weights of attributes and the model card; nothing is visible before the run commits.
 ///
 /// # Cost
-/// Two parts in memory at a time, beside the model.
+/// Four parts in memory at a time, beside the model.
 pub(crate) async fn write(run: &Run, computed: &Arc<Computed>, watch: &Watch<'_>) -> Result<()> {
     let states = [Table::Items, Table::Users].into_iter().flat_map(|table| {
         let parts = computed.table(table).parts().into_iter().enumerate();

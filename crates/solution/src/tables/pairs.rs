@@ -51,7 +51,8 @@ impl PairTable {
     /// Turns users × items around.
     pub(crate) fn new(log_odds: &Csr, weights: &Csr) -> Self {
         debug_assert_eq!(log_odds.indices(), weights.indices());
-        Self { log_odds: log_odds.transpose(), weights: weights.transpose() }
+        let (log_odds, weights) = rayon::join(|| log_odds.transpose(), || weights.transpose());
+        Self { log_odds, weights }
     }
 
     /// Takes items × users.
