@@ -29,6 +29,7 @@
 //! # Ok::<(), item_affinity_model::Error>(())
 //! ```
 
+mod ahead;
 mod als;
 mod attributes;
 mod beginning;

@@ -2,6 +2,8 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
+use crate::ahead::Ahead;
+
 /// Rows of factors are padded with zeros to a multiple of this, the longest vector there is: kernels have no remainders.
 pub(crate) const LONGEST_VECTOR: usize = 16;
 /// Rows that are worked on together: as many sums as the processor adds at the same time.
@@ -9,8 +11,8 @@ const ROWS: usize = 8;
 
 /// Adds `Σ_r c_r (target − y_r·v) y_r` over the factors y of some columns to `out`, and returns `Σ_r c_r (target − y_r·v)²`.
 ///
-/// Rows are read where they are. The first time most of them come from far away, eight at a time; after that those of all but
-/// the longest lists are in the second-level cache, where a copy of them would be too.
+/// Rows are read where they are, eight at a time, while the next eight are on their way. The first time most of them come from
+/// far away; after that those of all but the longest lists are in the second-level cache, where a copy of them would be too.
 ///
 /// # Shapes
 /// factors: all columns × stride; columns, confidence: rows; v, out: stride, a multiple of [`LONGEST_VECTOR`]
@@ -47,9 +49,14 @@ impl WithSimd for AddResiduals<'_> {
         let mut squares = 0f64;
         let factors = self.factors;
         let row = |column: u32| &S::as_simd_f32s(&factors[column as usize * stride..][..stride]).0[..v.len()];
+        let ahead = Ahead::new();
+        let mut next = self.columns.chunks(ROWS).skip(1);
         let mut columns = self.columns.chunks_exact(ROWS);
         let mut confidences = self.confidence.chunks_exact(ROWS);
         for (columns, confidence) in (&mut columns).zip(&mut confidences) {
+            for column in next.next().unwrap_or_default() {
+                ahead.fetch(&factors[*column as usize * stride..][..stride]);
+            }
             let rows: [&[S::f32s]; ROWS] = std::array::from_fn(|r| row(columns[r]));
             let mut sums = [simd.splat_f32s(0.0); ROWS];
             for (k, v) in v.iter().enumerate() {
