@@ -96,7 +96,8 @@ impl Ground {
 
     /// Kills until there were enough kills, and checks after each.
     async fn survive(&self, random: &mut StdRng, seed: u64) -> Tally {
-        let (references, takes) = self.references().await;
+        // How long a command takes that nobody kills, by the last one: other work on the machine comes and goes.
+        let (references, mut takes) = self.references().await;
         let mut tally = Tally::default();
         let mut committed = self.prepare(&self.place);
         let first = self.newest().await.as_ref().map(fingerprint);
@@ -104,11 +105,18 @@ impl Ground {
         let mut variant = 0;
         let told = |what: &str| format!("seed {seed}, {}: {what}", self.name);
         while tally.killed < self.kills {
+            let (begun, after) = (Instant::now(), takes.mul_f64(random.random_range(0.0..1.1)));
             let mut child =
                 self.command(&self.place, variant).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-            std::thread::sleep(takes.mul_f64(random.random_range(0.0..1.1)));
+            while begun.elapsed() < after && child.try_wait().unwrap().is_none() {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            let ran = begun.elapsed();
             child.kill().unwrap();
             let killed = child.wait().unwrap().code().is_none();
+            if !killed {
+                takes = ran;
+            }
             tally.killed += usize::from(killed);
 
             let newest = self.newest().await;
@@ -127,8 +135,12 @@ impl Ground {
             if landed || random.random_bool(0.3) {
                 let begun = Instant::now();
                 let again = run(&mut self.command(&self.place, variant));
+                let ran = begun.elapsed();
+                if !landed {
+                    takes = ran;
+                }
                 if killed && !landed {
-                    tally.recovery.push(begun.elapsed());
+                    tally.recovery.push(ran);
                 }
                 let (says, number) = if landed { ("already done as", number) } else { ("committed", number + 1) };
                 let expected = format!("{says} version {number}");
