@@ -1,4 +1,4 @@
-//! Four kernels at a size for callgrind, one by name: `instructions.sh` counts what each executes.
+//! Five kernels at a size for callgrind, one by name: `instructions.sh` counts what each executes.
 //!
 //! Each stands in a function of its own, which is what is counted; the rest only makes its input. The numbers are those
 //! of a small generator, so that they are the same everywhere.
@@ -10,7 +10,8 @@ use std::ops::ControlFlow;
 
 use item_affinity_model::ndarray::Array2;
 use item_affinity_model::{
-    Csr, FoldIn, ItemAffinity, ItemPanels, NewPairSlopes, TileLogOdds, TopKUsers, fit, score_tile,
+    Csr, FoldIn, Interactions, ItemAffinity, ItemPanels, NewPairSlopes, Propensity, Regime, TileLogOdds, TopKUsers,
+    Vocabulary, fit, score_tile,
 };
 use rayon::ThreadPoolBuilder;
 
@@ -36,8 +37,9 @@ fn main() {
         "rank_tiles" => {
             counted_rank_tiles(&ItemPanels::new(matrix(ASKED, 2).view()), &matrix(TILE, 3));
         }
+        "repeat_pairs" => counted_repeat_pairs(&propensity(), &interactions(), &matrix(USERS, 7), &matrix(ITEMS, 8)),
         // Also what `cargo test` and `cargo bench` ask for, with arguments of their own.
-        _ => println!("solve_users\nfit_factors\nscore_tile\nrank_tiles"),
+        _ => println!("solve_users\nfit_factors\nscore_tile\nrank_tiles\nrepeat_pairs"),
     });
 }
 
@@ -77,6 +79,40 @@ fn counted_rank_tiles(items: &ItemPanels, users: &Array2<f32>) {
         best.push_new_pairs(items, users.view(), &index, log_odds, &history).unwrap();
     }
     black_box(best.finish());
+}
+
+/// The log-odds of all pairs with history: their terms, affinities and products.
+#[inline(never)]
+fn counted_repeat_pairs(propensity: &Propensity, log: &Interactions, users: &Array2<f32>, items: &Array2<f32>) {
+    black_box(propensity.log_odds(log, 1_000, users.view(), items.view()).unwrap());
+}
+
+fn propensity() -> Propensity {
+    let fitted = |terms: Vec<String>| Regime::Fitted {
+        intercept: -3.0,
+        coefficients: numbers(9).take(terms.len()).map(f64::from).collect(),
+        ridge: 1.0,
+        positives: 1,
+        pairs: 2,
+    };
+    let (new_pairs, repeat_pairs) = (fitted(Regime::new_pair_term_names()), fitted(Regime::repeat_pair_term_names()));
+    Propensity { horizon_seconds: 100, window: None, user_half_life_events: None, new_pairs, repeat_pairs }
+}
+
+/// Two events of each pair.
+fn interactions() -> Interactions {
+    let pairs = pairs();
+    let (mut users, mut items) = (Vec::new(), Vec::new());
+    for user in 0..USERS {
+        for item in pairs.row(user).0 {
+            users.extend([user as u32; 2]);
+            items.extend([*item; 2]);
+        }
+    }
+    let ids = |count: usize| Vocabulary::from_sorted((0..count).map(|n| format!("{n:03}"))).unwrap();
+    let times = (0..users.len() as i64).map(|n| n * 7_919 % 1_000).collect();
+    let weights = vec![1.0; users.len()];
+    Interactions::new(ids(USERS), ids(ITEMS), users, items, times, weights).unwrap()
 }
 
 fn pairs() -> Csr {

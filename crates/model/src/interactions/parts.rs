@@ -30,7 +30,7 @@ impl Interactions {
     /// # Errors
     /// none that a caller can bring about: the ids of a vocabulary ascend
     /// # Cost
-    /// O(events + items · log(items)), in place; the ids of the users once more
+    /// O(events + items · log(items)), in place unless another part shares the events; the ids of the users once more
     pub fn onto_items(self, items: impl Into<Arc<Vocabulary>>) -> Result<(Self, LeftOut)> {
         let items = items.into();
         let events = self.len();
