@@ -110,7 +110,7 @@ fn interactions() -> Interactions {
         }
     }
     let ids = |count: usize| Vocabulary::from_sorted((0..count).map(|n| format!("{n:03}"))).unwrap();
-    let times = (0..users.len() as i64).map(|n| n * 7_919 % 1_000).collect();
+    let times = (0i64..).take(users.len()).map(|n| n * 7_919 % 1_000).collect();
     let weights = vec![1.0; users.len()];
     Interactions::new(ids(USERS), ids(ITEMS), users, items, times, weights).unwrap()
 }
