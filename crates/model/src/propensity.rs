@@ -35,10 +35,12 @@ const MASS_FLOOR: f32 = 1e-3;
 const UNKNOWN: f64 = -4.6;
 /// Terms that every pair has: affinity, its logarithm, those of the user and of the item.
 const NEW_TERMS: usize = 2 + USER_TERMS + ITEM_TERMS;
-/// Terms of a pair with history that also enter as products with each other.
+/// Terms of a pair with history without their products.
+const LINEAR_TERMS: usize = NEW_TERMS + PAIR_TERMS;
+/// Those that also enter as products with each other.
 const CROSSED: usize = 15;
 /// Terms of a pair with history.
-const REPEAT_TERMS: usize = NEW_TERMS + PAIR_TERMS + CROSSED * (CROSSED + 1) / 2;
+const REPEAT_TERMS: usize = LINEAR_TERMS + CROSSED * (CROSSED + 1) / 2;
 
 /// A propensity model: everything that turns affinities and histories into probabilities.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -107,7 +109,7 @@ impl Regime {
     pub fn repeat_pair_term_names() -> Vec<String> {
         let mut names = Self::new_pair_term_names();
         names.extend(PAIR_TERM_NAMES.iter().map(|name| (*name).to_owned()));
-        let crossed = crossed(&std::array::from_fn::<_, { NEW_TERMS + PAIR_TERMS }, _>(|at| at));
+        let crossed = crossed(&std::array::from_fn::<_, LINEAR_TERMS, _>(|at| at));
         for (at, left) in crossed.iter().enumerate() {
             names.extend(
                 crossed[..=at].iter().map(|right| format!("{} × {}", names[*left], names[*right])).collect::<Vec<_>>(),
@@ -171,9 +173,6 @@ fn new_terms<const N: usize>(terms: &Terms, user: usize, items: &[u32], affiniti
     }
     out
 }
-
-/// Terms of a pair with history without their products.
-const LINEAR_TERMS: usize = NEW_TERMS + PAIR_TERMS;
 
 #[inline(always)] // becomes vector code where all pairs are gone through
 fn linear_terms<T: Copy + Default>(new: &[T; NEW_TERMS], own: &[T; PAIR_TERMS]) -> [T; LINEAR_TERMS] {

@@ -37,7 +37,7 @@ fn the_triangle_gives_the_log_odds_of_the_terms_one_by_one() {
     let fitted = RepeatLogOdds::new(0.25, &coefficients);
     for seed in 2..50 {
         // Two pairs beside each other.
-        let mut linear = [[0.0; 2]; NEW_TERMS + PAIR_TERMS];
+        let mut linear = [[0.0; 2]; LINEAR_TERMS];
         linear.iter_mut().zip(numbers(seed).zip(numbers(seed + 99))).for_each(|(term, (a, b))| *term = [a, b]);
         for (lane, log_odds) in fitted.of(&linear).into_iter().enumerate() {
             let terms = repeat_terms(&linear.map(|term| term[lane]));

@@ -56,7 +56,7 @@ impl Problem<'_> {
         if !self.shared_diagonal(penalty, &mut work.diagonal) {
             return Ok(None);
         }
-        self.set_scale(penalty, confidence, &mut work.scale);
+        self.set_scale(penalty, &mut work.scale);
         work.x[..d].copy_from_slice(x);
         let mut loss = self.first_residual(work, columns, confidence);
         if let Some(mean) = self.mean {
@@ -112,11 +112,10 @@ impl Problem<'_> {
 
     /// What scales the steps.
     #[inline(always)]
-    fn set_scale(&self, penalty: f64, confidence: &[f32], scale: &mut [f32]) {
+    fn set_scale(&self, penalty: f64, scale: &mut [f32]) {
         let weight = f64::from(self.recipe.unobserved_weight);
-        let all = sum_of_products([confidence]);
         #[allow(clippy::cast_precision_loss)]
-        let mean = all / self.fixed.columns() as f64;
+        let mean = self.observed.total(self.row) / self.fixed.columns() as f64;
         for (scale, strength) in scale.iter_mut().zip(&self.fixed.axes.strengths) {
             *scale = narrow(1.0 / ((weight + mean) * strength + penalty));
         }

@@ -4,7 +4,6 @@ use rayon::prelude::*;
 
 use crate::error::Error;
 use crate::fixed::Fixed;
-use crate::lanes::sum_of_products;
 use crate::linalg::System;
 use crate::observed::Observed;
 use crate::recipe::ItemAffinity;
@@ -71,7 +70,7 @@ impl Problem<'_> {
         workspace.system.clear(self.fixed.d);
         workspace.sum.fill(0.0);
         self.accumulate(workspace, columns, confidence);
-        self.finish(workspace, confidence, x)
+        self.finish(workspace, x)
     }
 
     /// The same for a row of any length, on all threads.
@@ -94,11 +93,10 @@ impl Problem<'_> {
             whole.sum.iter_mut().zip(&piece.sum).for_each(|(sum, value)| *sum += value);
         }
         self.shared_diagonal(self.penalty(), &mut whole.diagonal);
-        self.finish(&mut whole, confidence, x)
+        self.finish(&mut whole, x)
     }
 
     /// λ of this row.
-    #[inline(always)]
     pub(crate) fn penalty(&self) -> f64 {
         self.observed.penalty(self.row, self.recipe)
     }
@@ -137,9 +135,9 @@ impl Problem<'_> {
         }
     }
 
-    fn finish(&self, workspace: &mut Workspace, confidence: &[f32], x: &mut [f32]) -> Result<f64, Failure> {
+    fn finish(&self, workspace: &mut Workspace, x: &mut [f32]) -> Result<f64, Failure> {
         let Workspace { system, diagonal, sum, .. } = workspace;
-        let mut all = sum_of_products([confidence]);
+        let mut all = self.observed.total(self.row);
         if let Some(mean) = self.mean {
             let pull = self.penalty();
             for (sum, mean) in sum.iter_mut().zip(mean) {

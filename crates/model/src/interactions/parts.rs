@@ -172,6 +172,23 @@ mod tests {
     }
 
     #[test]
+    fn one_side_of_a_split_takes_other_items_without_the_other_side() {
+        let log = log();
+        let (older, newer) = log.split_at(4);
+        let newer_events = newer.len();
+        let (kept, left) = newer.onto_items(ids(&["a", "b", "x"])).unwrap();
+        // At 4 or later only ann is there: c is lost, a and b stay.
+        assert_eq!((newer_events, left), (3, LeftOut { interactions: 1, items: 1, users: 0 }));
+        assert_eq!(kept.users().iter().collect::<Vec<_>>(), ["ann"]);
+        let ann = kept.history(0);
+        assert_eq!((ann.items, ann.times, ann.weights), (&[0, 1][..], &[7, 7][..], &[1.0, 2.0][..]));
+        // What shared the events has them still.
+        assert_eq!((older.len(), log.len()), (3, 6));
+        assert_eq!(older.history(1).times, [1, 2]);
+        assert_eq!(log.history(0).items, [2, 0, 1]);
+    }
+
+    #[test]
     fn without_a_known_item_nothing_is_left() {
         let (kept, left) = log().onto_items(ids(&["x"])).unwrap();
         assert!(kept.is_empty() && kept.users().is_empty());
