@@ -4,6 +4,7 @@
 use pulp::core_arch::x86::Sse;
 
 /// Numbers in a cache line.
+#[cfg(target_arch = "x86_64")]
 const LINE: usize = 16;
 
 /// Asks the processor for memory before it is read; a machine that cannot be asked brings it when it is read.

@@ -2,11 +2,16 @@
 
 mod candidates;
 mod filter;
+mod first_look;
 mod panels;
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))] // read where there is an instruction for it
+mod quantized;
 mod rank;
 mod shared;
 mod tally;
 mod tile;
+#[cfg(target_arch = "x86_64")]
+mod vnni;
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -20,6 +25,7 @@ use crate::linalg::product_of_rows;
 use crate::propensity::{NewPairSlopes, probability};
 use candidates::Candidates;
 use filter::{Hits, Line};
+use first_look::FirstLook;
 pub use panels::ItemPanels;
 pub use rank::Rank;
 use shared::Share;
@@ -62,6 +68,7 @@ pub struct TopKUsers {
     /// Of the items of a panel.
     hits: Vec<Hits>,
     lines: Vec<Line>,
+    first_look: FirstLook,
 }
 
 /// The ranking of one item.
@@ -122,7 +129,13 @@ impl TopKUsers {
     #[must_use]
     pub fn of_part(k: usize, shared: Arc<SharedThresholds>, part: usize) -> Self {
         let items = (0..shared.items()).map(|_| ItemTop::default()).collect();
-        Self { share: Share::new(k, shared, part), items, hits: vec![Hits::default()], lines: Vec::new() }
+        Self {
+            share: Share::new(k, shared, part),
+            items,
+            hits: vec![Hits::default()],
+            lines: Vec::new(),
+            first_look: FirstLook::default(),
+        }
     }
 
     /// Takes the scores of some users for all items. A user must not come twice.
@@ -185,6 +198,7 @@ impl TopKUsers {
             fetch(user_factors);
         }
         self.hits.resize_with(width, Hits::default);
+        self.first_look.next_tile();
         for (number, items) in self.items.chunks_mut(width).enumerate() {
             let (panel, there) = item_factors.panel(number);
             let row = |item: usize| number * width + item;
@@ -198,7 +212,8 @@ impl TopKUsers {
             hits.iter_mut().for_each(Hits::clear);
             let lines = &self.lines[..there];
             let user_log_odds = log_odds.users;
-            Tile { panel, width, user_factors, user_log_odds, lines, hits: &mut *hits }.collect();
+            let tile = Tile { panel, width, user_factors, user_log_odds, lines, hits: &mut *hits };
+            self.first_look.collect(tile, item_factors, number);
             for (item, (top, hits)) in items.iter_mut().zip(hits).enumerate().filter(|(_, (_, hits))| !hits.is_empty())
             {
                 let row = row(item);

@@ -3,6 +3,9 @@
 use ndarray::ArrayView2;
 use pulp::{Arch, Simd, WithSimd};
 
+use super::first_look::FirstLook;
+use super::quantized::{self, QuantizedItems};
+
 /// Item factors as the ranking kernel reads them: some items beside each other, hidden variable after hidden variable.
 ///
 /// Made once for a request; one user after another is then multiplied with all items of a panel at once.
@@ -13,6 +16,8 @@ pub struct ItemPanels {
     width: usize,
     /// panels × dimension × width; items that are not there are zeros.
     values: Vec<f32>,
+    /// For a first look, where it is of use.
+    quantized: Option<QuantizedItems>,
 }
 
 impl ItemPanels {
@@ -33,7 +38,10 @@ impl ItemPanels {
                 of_panel[item % width] = *factor;
             }
         }
-        Self { items, dimension, width, values }
+        // To quantize a user takes about as long as a panel does.
+        let is_of_use = width == quantized::WIDTH && width < items && quantized::DIMENSIONS.contains(&dimension);
+        let quantized = (is_of_use && FirstLook::is_possible()).then(|| QuantizedItems::new(item_factors));
+        Self { items, dimension, width, values, quantized }
     }
 
     /// How many items there are.
@@ -56,7 +64,13 @@ impl ItemPanels {
     /// Bytes held.
     #[must_use]
     pub fn allocated_bytes(&self) -> usize {
-        self.values.capacity() * size_of::<f32>()
+        let quantized = self.quantized.as_ref().map_or(0, QuantizedItems::allocated_bytes);
+        self.values.capacity() * size_of::<f32>() + quantized
+    }
+
+    /// Them in eight bits, if that is of use.
+    pub(super) fn quantized(&self) -> Option<&QuantizedItems> {
+        self.quantized.as_ref()
     }
 
     /// The values of a panel, and how many of its items are there.

@@ -26,7 +26,7 @@ impl Tile<'_> {
     /// # Cost
     /// users·width·d multiply-adds. An affinity is added up hidden variable after hidden variable, so it has the bits of
     /// [`dot`](super::dot) on every machine.
-    pub(super) fn collect(self) {
+    pub(super) fn collect(&mut self) {
         Arch::new().dispatch(self);
     }
 }
@@ -39,7 +39,7 @@ pub(super) fn fetch(factors: &[f32]) {
     std::hint::black_box(seen);
 }
 
-impl WithSimd for Tile<'_> {
+impl WithSimd for &mut Tile<'_> {
     type Output = ();
 
     /// As many users at a time as registers hold sums for, beside what is multiplied: 12 vectors of AVX2, 24 of AVX-512
@@ -63,8 +63,8 @@ impl WithSimd for Tile<'_> {
 
 /// All WIDTH items of the panel, in so many VECTORS, with USERS at a time.
 #[inline(always)]
-fn collect<S: Simd, const WIDTH: usize, const VECTORS: usize, const USERS: usize>(simd: S, tile: Tile<'_>) {
-    let Tile { panel, width: _, user_factors, user_log_odds, lines, hits } = tile;
+fn collect<S: Simd, const WIDTH: usize, const VECTORS: usize, const USERS: usize>(simd: S, tile: &mut Tile<'_>) {
+    let Tile { panel, width: _, user_factors, user_log_odds, lines, ref mut hits } = *tile;
     let lanes = size_of::<S::f32s>() / size_of::<f32>();
     let (panel, _) = panel.as_chunks::<WIDTH>();
     let (users, d) = (user_log_odds.len(), panel.len());
@@ -153,7 +153,7 @@ mod tests {
             assert_eq!(there, lines.len());
             let mut hits = vec![Hits::default(); there];
             let (width, user_factors) = (panels.width(), users.as_slice().unwrap());
-            let tile = Tile { panel, width, user_factors, user_log_odds: log_odds, lines, hits: &mut hits };
+            let mut tile = Tile { panel, width, user_factors, user_log_odds: log_odds, lines, hits: &mut hits };
             if plain {
                 tile.with_simd(pulp::Scalar)
             } else {
