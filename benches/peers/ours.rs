@@ -22,7 +22,8 @@ use std::time::Instant;
 use item_affinity_ingest::{InteractionsSource, read_interactions};
 use item_affinity_model::ndarray::{Array2, s};
 use item_affinity_model::{
-    Clock, Csr, Interactions, ItemAffinity, Scored, SharedThresholds, TopKUsers, Vocabulary, fit, score_tile,
+    Clock, Csr, Interactions, ItemAffinity, ItemPanels, NewPairSlopes, Scored, SharedThresholds, TileLogOdds,
+    TopKUsers, Vocabulary, dot, fit, score_tile,
 };
 use item_affinity_storage::{Location, Stores};
 use serde_json::json;
@@ -126,7 +127,11 @@ fn score(users: &Path, items: &Path, k: usize) {
         products.push((wall, cpu));
         let (best, wall, cpu) = timed(|| rank(&users, &items, Some(k)));
         rankings.push((wall, cpu));
-        let check: f64 = best.iter().flat_map(|best| &best[..k.min(25)]).map(|best| f64::from(best.score)).sum();
+        let of_item = |(item, best): (usize, &Vec<Scored>)| -> f64 {
+            let affinity = |user: &Scored| f64::from(dot(items.row(item), users.row(user.user_index as usize)));
+            best[..k.min(25)].iter().map(affinity).sum()
+        };
+        let check: f64 = best.iter().enumerate().map(of_item).sum();
         println!("{}", json!({ "wall": wall, "cpu": cpu, "check": check }));
     }
     let (product, ranking) = (median(products), median(rankings));
@@ -136,27 +141,34 @@ fn score(users: &Path, items: &Path, k: usize) {
     println!("{figures}");
 }
 
+/// Ranks as the partitions of a plan do: by probability, here one that rises with affinity alone, so that peers rank the same.
 /// Without k only the product is taken.
 fn rank(users: &Array2<f32>, items: &Array2<f32>, k: Option<usize>) -> Vec<Vec<Scored>> {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
     let share = |core: usize| core * users.nrows() / cores..(core + 1) * users.nrows() / cores;
-    // As the partitions of a plan do it.
+    let slopes = NewPairSlopes { affinity: 1.0, log_affinity: 0.0 };
+    let history = Csr::new(vec![0; items.nrows() + 1], vec![], vec![], users.nrows()).unwrap();
+    let panels = ItemPanels::new(items.view());
+    let (of_items, of_users) = (vec![0.0; items.nrows()], vec![0.0; TILE]);
     let shared = Arc::new(SharedThresholds::new(items.nrows(), cores));
     let parts: Vec<Vec<Vec<Scored>>> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..cores)
             .map(|core| {
                 let shared = Arc::clone(&shared);
+                let (panels, history, of_items, of_users) = (&panels, &history, &of_items, &of_users);
                 scope.spawn(move || {
                     let mut best = TopKUsers::of_part(k.unwrap_or(0), shared, core);
-                    let mut tile = vec![0.0; items.nrows() * TILE];
+                    let mut scores = vec![0.0; if k.is_none() { items.nrows() * TILE } else { 0 }];
                     for from in share(core).step_by(TILE) {
                         let to = share(core).end.min(from + TILE);
-                        let scores = &mut tile[..items.nrows() * (to - from)];
-                        score_tile(items.view(), users.slice(s![from..to, ..]), scores).unwrap();
+                        let factors = users.slice(s![from..to, ..]);
                         if k.is_some() {
                             let index: Vec<u32> = (from..to).map(|user| user as u32).collect();
-                            best.push(scores, &index).unwrap();
+                            let log_odds = TileLogOdds { slopes, users: &of_users[..to - from], items: of_items };
+                            best.push_new_pairs(panels, factors, &index, log_odds, history).unwrap();
                         } else {
+                            let scores = &mut scores[..items.nrows() * (to - from)];
+                            score_tile(items.view(), factors, scores).unwrap();
                             std::hint::black_box(&scores);
                         }
                     }
