@@ -7,7 +7,8 @@
 /// Keys with their codes; a newer value takes the place of an older one.
 pub(crate) struct RecentCodes {
     sets: Vec<Set>,
-    remembered: usize,
+    /// Values that newer ones took the place of, since there are so many sets.
+    forgotten: usize,
 }
 
 /// The values that share a place: one cache line. A slot is a key with the code in the bits that are always 0 in a key.
@@ -30,7 +31,7 @@ const EMPTY: u128 = 0xfd;
 
 impl RecentCodes {
     pub(crate) fn new() -> Self {
-        Self { sets: vec![Set([EMPTY; WAYS]); LEAST_SETS], remembered: 0 }
+        Self { sets: vec![Set([EMPTY; WAYS]); LEAST_SETS], forgotten: 0 }
     }
 
     /// Brings the places of some keys near, so that to find them does not wait.
@@ -57,12 +58,11 @@ impl RecentCodes {
         if code & !CODE_MASK != 0 || key == NO_KEY {
             return;
         }
-        self.remembered += 1;
-        // As many as there are slots: there are more values than slots, not only new ones.
-        if self.remembered > WAYS * self.sets.len() && self.sets.len() < MOST_SETS {
-            let larger = vec![Set([EMPTY; WAYS]); 4 * self.sets.len()];
+        // One value in eight of as many as there is room for: there are more of them than the sets that they fall into hold.
+        if self.forgotten > WAYS * self.sets.len() / 8 && self.sets.len() < MOST_SETS {
+            let larger = vec![Set([EMPTY; WAYS]); 2 * self.sets.len()];
             let smaller = std::mem::replace(&mut self.sets, larger);
-            self.remembered = 0;
+            self.forgotten = 0;
             // The newest of a place comes last, as it came before.
             for slot in smaller.iter().flat_map(|set| set.0.iter().rev()).filter(|slot| **slot != EMPTY) {
                 self.put(*slot);
@@ -75,6 +75,7 @@ impl RecentCodes {
     fn put(&mut self, slot: u128) {
         let place = self.place(slot & !CODE_MASK);
         let set = &mut self.sets[place].0;
+        self.forgotten += usize::from(set[WAYS - 1] != EMPTY);
         set.copy_within(..WAYS - 1, 1);
         set[0] = slot;
     }
@@ -110,7 +111,7 @@ mod tests {
                 }
             }
         }
-        assert_eq!(recent.sets.len(), 4 * 4 * LEAST_SETS);
+        assert_eq!(recent.sets.len(), 8 * LEAST_SETS, "room for 8192 is enough");
         assert!(found > 4_900, "{found} of 5000 are found when the cache has grown");
     }
 
