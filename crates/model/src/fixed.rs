@@ -13,7 +13,7 @@ pub(crate) struct Fixed {
     pub(crate) d: usize,
     pub(crate) axes: Axes,
     /// Row-major, each row followed by zeros up to the length that the vector kernels take.
-    factors: Numbers,
+    factors: Numbers<f32>,
 }
 
 impl Fixed {

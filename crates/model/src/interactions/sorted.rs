@@ -1,7 +1,9 @@
 //! Events in any order to events by user and time.
 
+use pulp::bytemuck::Pod;
 use rayon::prelude::*;
 
+use crate::large_pages::Numbers;
 use crate::rows::{blocks, split_by};
 
 /// Events of a block of users: as many as stay in the cache while they are sorted.
@@ -22,24 +24,63 @@ pub(super) struct Columns {
 }
 
 /// An event on its way, in the order of the events of a user.
-trait Event: Copy + Default + Ord + Send + Sync {
+trait Event: Pod + Ord + Send + Sync {
+    fn new(time: i64, item: u32, weight: f32, user: u32) -> Self;
+    fn time(self) -> i64;
+    fn item(self) -> u32;
     fn user(self) -> usize;
 }
 
+/// The times in their order, as numbers without sign.
+const SIGN: u64 = 1 << 63;
+
 /// Time, item and user, where all events weigh the same.
-impl Event for (i64, u32, u32) {
+#[allow(clippy::cast_possible_truncation)] // they lie side by side
+impl Event for u128 {
+    fn new(time: i64, item: u32, _: f32, user: u32) -> Self {
+        Self::from(time.cast_unsigned() ^ SIGN) << 64 | Self::from(item) << 32 | Self::from(user)
+    }
+
+    fn time(self) -> i64 {
+        ((self >> 64) as u64 ^ SIGN).cast_signed()
+    }
+
+    fn item(self) -> u32 {
+        (self >> 32) as u32
+    }
+
     fn user(self) -> usize {
-        self.2 as usize
+        self as u32 as usize
     }
 }
 
-/// Time, item, the bits of the weight, and user.
+/// Time, item with the bits of the weight, and user.
 ///
 /// Weights are at least 0, where the order of the bits is the order of the numbers.
-impl Event for (i64, u32, u32, u32) {
-    fn user(self) -> usize {
-        self.3 as usize
+#[allow(clippy::cast_possible_truncation)] // they lie side by side
+impl Event for [u64; 3] {
+    fn new(time: i64, item: u32, weight: f32, user: u32) -> Self {
+        // −0 is as much as 0.
+        [time.cast_unsigned() ^ SIGN, u64::from(item) << 32 | u64::from((weight + 0.0).to_bits()), u64::from(user)]
     }
+
+    fn time(self) -> i64 {
+        (self[0] ^ SIGN).cast_signed()
+    }
+
+    fn item(self) -> u32 {
+        (self[1] >> 32) as u32
+    }
+
+    fn user(self) -> usize {
+        self[2] as usize
+    }
+}
+
+/// The weight of an event that has one.
+#[allow(clippy::cast_possible_truncation)] // the last half
+fn weight_of(event: &[u64; 3]) -> f32 {
+    f32::from_bits(event[1] as u32)
 }
 
 /// Sorts events by user, and those of a user by time, item and weight.
@@ -48,30 +89,34 @@ impl Event for (i64, u32, u32, u32) {
 /// indptr: users + 1, where the events of each user are to start; user_index: one entry per event
 /// # Cost
 /// Two passes over the events and a sort of those of each user; 16 bytes an event beside the input, or 24 if not all weigh
-/// the same, and the same beside the result.
-pub(super) fn by_user(indptr: &[usize], user_index: Vec<u32>, columns: Columns) -> Columns {
-    let Columns { item_index, time, mut weight } = columns;
-    let first = weight.first().copied().unwrap_or_default();
-    let (mut items, mut times) = (Vec::new(), Vec::new());
-    if weight.iter().all(|weight| *weight == first) {
-        let events = sorted(indptr, &user_index, |at| (time[at], item_index[at], user_index[at]));
-        drop((user_index, item_index, time));
-        events.par_iter().map(|event| (event.1, event.0)).unzip_into_vecs(&mut items, &mut times);
+/// the same.
+pub(super) fn by_user(indptr: &[usize], user_index: Vec<u32>, mut columns: Columns) -> Columns {
+    let first = columns.weight.first().copied().unwrap_or_default();
+    if columns.weight.iter().all(|weight| *weight == first) {
+        sort::<u128>(indptr, user_index, &mut columns);
         // −0 is as much as 0.
         if first == 0.0 {
-            weight.fill(0.0);
+            columns.weight.fill(0.0);
         }
     } else {
-        let bits = |at: usize| (weight[at] + 0.0).to_bits();
-        let events = sorted(indptr, &user_index, |at| (time[at], item_index[at], bits(at), user_index[at]));
-        drop((user_index, item_index, time));
-        events.par_iter().map(|event| (event.1, event.0)).unzip_into_vecs(&mut items, &mut times);
-        events.par_iter().map(|event| f32::from_bits(event.2)).collect_into_vec(&mut weight);
+        let events = sort::<[u64; 3]>(indptr, user_index, &mut columns);
+        columns.weight.par_iter_mut().zip(&*events).for_each(|(weight, event)| *weight = weight_of(event));
     }
-    Columns { item_index: items, time: times, weight }
+    columns
 }
 
-fn sorted<E: Event>(indptr: &[usize], user_index: &[u32], event: impl Fn(usize) -> E + Sync) -> Vec<E> {
+/// Sorts items and times, in the memory where they are, and gives the events.
+fn sort<E: Event>(indptr: &[usize], user_index: Vec<u32>, columns: &mut Columns) -> Numbers<E> {
+    let Columns { item_index, time, weight } = columns;
+    let events = sorted(indptr, &user_index, |at| E::new(time[at], item_index[at], weight[at], user_index[at]));
+    drop(user_index);
+    item_index.par_iter_mut().zip(time).zip(&*events).for_each(|((item, time), event)| {
+        (*item, *time) = (event.item(), event.time());
+    });
+    events
+}
+
+fn sorted<E: Event>(indptr: &[usize], user_index: &[u32], event: impl Fn(usize) -> E + Sync) -> Numbers<E> {
     let blocks = blocks(indptr, BLOCK_EVENTS.max(user_index.len() / MOST_BLOCKS));
     let mut events = in_blocks(&blocks, user_index, event);
     let sizes: Vec<usize> = blocks.iter().map(|users| indptr[users.end] - indptr[users.start]).collect();
@@ -105,7 +150,7 @@ fn in_blocks<E: Event>(
     blocks: &[std::ops::Range<usize>],
     user_index: &[u32],
     event: impl Fn(usize) -> E + Sync,
-) -> Vec<E> {
+) -> Numbers<E> {
     let mut block_of: Vec<u32> = Vec::with_capacity(blocks.last().map_or(0, |users| users.end));
     for (block, users) in (0..).zip(blocks) {
         block_of.resize(users.end, block);
@@ -118,7 +163,7 @@ fn in_blocks<E: Event>(
     };
     let counts: Vec<Vec<usize>> = user_index.par_chunks(of_task).map(count).collect();
     let sizes: Vec<usize> = (0..blocks.len()).flat_map(|block| counts.iter().map(move |of| of[block])).collect();
-    let mut events = vec![E::default(); user_index.len()];
+    let mut events = Numbers::zeroed(user_index.len());
     let mut shares: Vec<Vec<_>> = counts.iter().map(|_| Vec::with_capacity(blocks.len())).collect();
     for (number, share) in split_by(&mut events, &sizes).into_iter().enumerate() {
         shares[number % counts.len()].push(share.iter_mut());
