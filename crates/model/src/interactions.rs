@@ -6,7 +6,7 @@ mod sorted;
 use std::ops::Range;
 use std::sync::Arc;
 
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use crate::csr::{Csr, Rows};
@@ -223,12 +223,7 @@ impl Interactions {
     fn weighted_pairs(&self, decay: impl Fn(&History<'_>, &mut [f64]) + Sync) -> Result<Csr> {
         let parts: Vec<Rows> = blocks(&self.indptr, BLOCK_EVENTS)
             .into_par_iter()
-            .map(|users| {
-                Arch::new().dispatch(
-                    #[inline(always)]
-                    || self.pairs_of(users, &decay),
-                )
-            })
+            .map(|users| Arch::new().dispatch(PairsOf { interactions: self, users, decay: &decay }))
             .collect::<Result<_>>()?;
         Ok(Csr::of_parts(&parts, self.items.len()))
     }
@@ -262,6 +257,21 @@ impl Interactions {
             out.ends.push(out.indices.len());
         }
         Ok(out)
+    }
+}
+
+struct PairsOf<'a, D> {
+    interactions: &'a Interactions,
+    users: Range<usize>,
+    decay: &'a D,
+}
+
+impl<D: Fn(&History<'_>, &mut [f64])> WithSimd for PairsOf<'_, D> {
+    type Output = Result<Rows>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Result<Rows> {
+        self.interactions.pairs_of(self.users, self.decay)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The equations of one row, brought nearer to their solution by conjugate gradients.
 
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 
 use crate::lanes::sum_of_products;
 use crate::linalg::padded;
@@ -30,6 +30,22 @@ impl Descent {
     }
 }
 
+struct Descend<'a> {
+    problem: &'a Problem<'a>,
+    work: &'a mut Descent,
+    x: &'a mut [f32],
+    left: f64,
+}
+
+impl WithSimd for Descend<'_> {
+    type Output = Result<Option<f64>, Failure>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Self::Output {
+        self.problem.descend_in_lanes(self.work, self.x, self.left)
+    }
+}
+
 impl Problem<'_> {
     /// Moves `x`, along the axes, towards the solution until this share of the way is left, and returns the value of the
     /// row's objective there; nothing if it takes too many steps, or the shared part alone is singular.
@@ -42,10 +58,7 @@ impl Problem<'_> {
     /// # Source
     /// Hestenes, Stiefel 1952; for these equations: Takács, Pilászy, Tikk 2011
     pub(crate) fn descend(&self, work: &mut Descent, x: &mut [f32], left: f64) -> Result<Option<f64>, Failure> {
-        Arch::new().dispatch(
-            #[inline(always)]
-            || self.descend_in_lanes(work, x, left),
-        )
+        Arch::new().dispatch(Descend { problem: self, work, x, left })
     }
 
     #[inline(always)] // becomes vector code where it is dispatched

@@ -1,7 +1,7 @@
 //! Log-odds at a moment, in a form that ranks quickly.
 
 use ndarray::{Array2, ArrayView2};
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
@@ -213,12 +213,7 @@ impl Regime {
         };
         let constant = if let Self::Prior { log_odds } = self { to_f32(*log_odds) } else { NEVER };
         let rows = RepeatRows { known, terms, fitted, constant, user_factors, item_factors };
-        let of = |users| {
-            Arch::new().dispatch(
-                #[inline(always)]
-                || rows.of(users),
-            )
-        };
+        let of = |users| Arch::new().dispatch(RepeatRowsOf { rows: &rows, users });
         let parts = user_blocks(known).into_par_iter().map(of).collect::<Result<Vec<_>>>()?;
         Ok(Csr::of_parts(&parts, known.items().len()))
     }
@@ -233,6 +228,20 @@ struct RepeatRows<'a> {
     constant: f32,
     user_factors: ArrayView2<'a, f32>,
     item_factors: ArrayView2<'a, f32>,
+}
+
+struct RepeatRowsOf<'a> {
+    rows: &'a RepeatRows<'a>,
+    users: std::ops::Range<usize>,
+}
+
+impl WithSimd for RepeatRowsOf<'_> {
+    type Output = Result<Rows>;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Self::Output {
+        self.rows.of(self.users)
+    }
 }
 
 impl RepeatRows<'_> {

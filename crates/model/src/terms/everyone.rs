@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use ndarray::Array2;
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::{
@@ -98,12 +98,7 @@ impl Everyone {
         // Sums of many items for few events would cost more than they save.
         let pieces = (known.len() / (4 * known.items().len()).max(1)).clamp(1, PIECES);
         let pieces = blocks(known.indptr(), known.len().div_ceil(pieces).max(1));
-        let of = |users| {
-            Arch::new().dispatch(
-                #[inline(always)]
-                || Self::of_users(known, clock, mass, users),
-            )
-        };
+        let of = |users| Arch::new().dispatch(EveryoneOf { known, clock, mass, users });
         let pieces: Vec<Self> = pieces.into_par_iter().map(of).collect();
         let mut all = Self::nobody(known.items().len());
         pieces.iter().for_each(|piece| all.merge(piece));
@@ -139,6 +134,37 @@ impl Everyone {
     }
 }
 
+struct EveryoneOf<'a> {
+    known: &'a Interactions,
+    clock: Clock,
+    mass: &'a [f64],
+    users: Range<usize>,
+}
+
+impl WithSimd for EveryoneOf<'_> {
+    type Output = Everyone;
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) -> Everyone {
+        Everyone::of_users(self.known, self.clock, self.mass, self.users)
+    }
+}
+
+struct Activity<'a> {
+    history: &'a History<'a>,
+    clock: Clock,
+    terms: &'a mut [f64],
+}
+
+impl WithSimd for Activity<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        activity(self.history, self.clock, self.terms);
+    }
+}
+
 impl Terms {
     /// The terms of the users of a part, and of all items, against everybody.
     ///
@@ -150,10 +176,7 @@ impl Terms {
         let users = known.users().len();
         let mut user_terms = vec![0f64; users * USER_TERMS];
         user_terms.par_chunks_mut(USER_TERMS).enumerate().for_each(|(user, terms)| {
-            Arch::new().dispatch(
-                #[inline(always)]
-                || activity(&known.history(user), clock, terms),
-            );
+            Arch::new().dispatch(Activity { history: &known.history(user), clock, terms });
         });
         let (activity, mean) = (mean(everyone.activity, everyone.active), mean(everyone.mass, everyone.users));
         for (terms, mass) in user_terms.chunks_exact_mut(USER_TERMS).zip(mass) {
