@@ -1,6 +1,7 @@
 //! The ranking kernel: scores of many users for a few items, and the best users of each item.
 
 mod candidates;
+mod ceiling;
 mod filter;
 mod first_look;
 mod panels;
@@ -24,7 +25,8 @@ use crate::error::{Error, Result, same_length};
 use crate::linalg::product_of_rows;
 use crate::propensity::{NewPairSlopes, probability};
 use candidates::Candidates;
-use filter::{Hits, Line};
+use ceiling::Ceiling;
+use filter::Hits;
 use first_look::FirstLook;
 pub use panels::ItemPanels;
 pub use rank::Rank;
@@ -32,12 +34,8 @@ use shared::Share;
 pub use shared::SharedThresholds;
 use tile::{Tile, fetch};
 
-/// What the line is lowered by, in log-odds: more than rounding in f32 can raise it.
-const LINE_SLACK: f32 = 1e-3;
 /// To look for what reaches a threshold is of no use where more than one in so many does.
 const DENSE: usize = 8;
-/// The tangent touches the logarithm at an affinity between these.
-const TANGENT: (f32, f32) = (0.01, 1e4);
 
 /// A user with a score.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -67,7 +65,8 @@ pub struct TopKUsers {
     items: Vec<ItemTop>,
     /// Of the items of a panel.
     hits: Vec<Hits>,
-    lines: Vec<Line>,
+    /// What ceilings of the pairs of these must reach.
+    least: Vec<f32>,
     first_look: FirstLook,
 }
 
@@ -75,8 +74,6 @@ pub struct TopKUsers {
 #[derive(Debug)]
 struct ItemTop {
     candidates: Candidates,
-    /// An affinity near those of the candidates at the threshold: a slow mean of those that got there.
-    near: f32,
     /// What the threshold asks of log-odds, for the threshold that it was worked out for.
     bar: Bar,
     /// Users with history that come before the last that was looked for.
@@ -96,7 +93,6 @@ impl Default for ItemTop {
     fn default() -> Self {
         Self {
             candidates: Candidates::default(),
-            near: 0.1,
             bar: Bar { threshold: None, least: f32::NEG_INFINITY },
             seen_before: 0,
             dense: true,
@@ -133,7 +129,7 @@ impl TopKUsers {
             share: Share::new(k, shared, part),
             items,
             hits: vec![Hits::default()],
-            lines: Vec::new(),
+            least: Vec::new(),
             first_look: FirstLook::default(),
         }
     }
@@ -170,9 +166,9 @@ impl TopKUsers {
     /// [`Error::Shape`]; [`Error::NotFinite`] with the row of the item for any affinity of NaN or +∞, for −∞ as soon as
     /// it would be scored, and for log-odds of NaN. After an error the content is unspecified.
     /// # Cost
-    /// items·users·d multiply-adds on the calling thread, best with some hundred users at a time; then for most pairs one
-    /// multiply-add and one comparison, with a line that lies above the log-odds: the logarithm is concave, so that its
-    /// tangent at any affinity does. Only pairs above the line are scored in full.
+    /// items·users·d multiply-adds on the calling thread, best with some hundred users at a time, of bytes where the
+    /// processor has them; then for most pairs a handful of instructions that bound log-odds from above. Only pairs that
+    /// reach the threshold by them are scored in full.
     pub fn push_new_pairs(
         &mut self,
         item_factors: &ItemPanels,
@@ -199,20 +195,19 @@ impl TopKUsers {
         }
         self.hits.resize_with(width, Hits::default);
         self.first_look.next_tile();
+        let ceiling = Ceiling::over(log_odds.slopes);
         for (number, items) in self.items.chunks_mut(width).enumerate() {
             let (panel, there) = item_factors.panel(number);
             let row = |item: usize| number * width + item;
-            self.lines.clear();
-            let lines = items.iter_mut().enumerate();
-            self.lines.extend(lines.map(|(item, top)| {
+            self.least.clear();
+            self.least.extend(items.iter_mut().enumerate().map(|(item, top)| {
                 top.candidates.look_around(share, row(item));
-                top.line(log_odds.slopes, log_odds.items[row(item)])
+                ceiling.least(top.least_log_odds(), log_odds.items[row(item)])
             }));
             let hits = &mut self.hits[..there];
             hits.iter_mut().for_each(Hits::clear);
-            let lines = &self.lines[..there];
-            let user_log_odds = log_odds.users;
-            let tile = Tile { panel, width, user_factors, user_log_odds, lines, hits: &mut *hits };
+            let (user_log_odds, least) = (log_odds.users, &self.least[..]);
+            let tile = Tile { panel, width, user_factors, user_log_odds, ceiling, least, hits: &mut *hits };
             self.first_look.collect(tile, item_factors, number);
             for (item, (top, hits)) in items.iter_mut().zip(hits).enumerate().filter(|(_, (_, hits))| !hits.is_empty())
             {
@@ -304,19 +299,13 @@ impl ItemTop {
         true
     }
 
-    /// Takes the pairs above the line, but those with history.
-    #[allow(clippy::cast_precision_loss)] // few, by far
+    /// Takes the pairs that were collected, but those with history.
     fn take(&mut self, share: &Share, item: usize, hits: &mut Hits, user_index: &[u32], seen: &[u32]) {
         hits.name(user_index);
         for user in &seen[self.seen_among(seen, user_index)] {
             hits.forget(*user);
         }
-        let taken = self.candidates.offer_all(share, item, &hits.scores, &hits.users);
-        if taken > 0 {
-            // As many as were taken say where the threshold is; those below it hardly differ.
-            let weight = (0.1 * taken as f32).min(0.5);
-            self.near += weight * (hits.mean_affinity(TANGENT.0, TANGENT.1) - self.near);
-        }
+        self.candidates.offer_all(share, item, &hits.scores, &hits.users);
     }
 
     /// The least log-odds with which a pair may be among the best.
@@ -330,17 +319,6 @@ impl ItemTop {
             self.bar = Bar { threshold, least: least.next_down() };
         }
         self.bar.least
-    }
-
-    /// The line above the log-odds of new pairs that touches them at an affinity near the threshold.
-    #[allow(clippy::cast_possible_truncation)]
-    fn line(&mut self, slopes: NewPairSlopes, item: f32) -> Line {
-        let least = self.least_log_odds();
-        if least == f32::NEG_INFINITY {
-            return Line { slope: 0.0, least };
-        }
-        let tangent = slopes.log_affinity * (ln(f64::from(self.near)) as f32 - 1.0);
-        Line { slope: slopes.affinity + slopes.log_affinity / self.near, least: least - item - tangent - LINE_SLACK }
     }
 
     /// Where users who ascend are among the users with history.

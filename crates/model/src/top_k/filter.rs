@@ -9,13 +9,6 @@ use crate::simd::LONGEST_VECTOR;
 /// Vectors compared before any of their numbers is looked at.
 const VECTORS: usize = 4;
 
-/// A line over the affinities of an item: what stays below it cannot reach the threshold.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Line {
-    pub(super) slope: f32,
-    pub(super) least: f32,
-}
-
 /// Pairs of one item that are looked at closely.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Hits {
@@ -79,23 +72,6 @@ impl Hits {
     pub(super) fn name(&mut self, user_index: &[u32]) {
         self.users.clear();
         self.users.extend(self.at.iter().map(|at| user_index[*at as usize]));
-    }
-
-    /// The mean of the affinities of the scored pairs, each taken as the nearest number of a range.
-    #[allow(clippy::cast_precision_loss)] // few, by far
-    pub(super) fn mean_affinity(&self, least: f32, most: f32) -> f32 {
-        // One sum for each lane: a single one waits for itself.
-        let mut sums = [0f32; LONGEST_VECTOR];
-        let (whole, rest) = self.affinities.as_chunks::<LONGEST_VECTOR>();
-        for affinities in whole {
-            for (sum, affinity) in sums.iter_mut().zip(affinities) {
-                *sum += affinity.clamp(least, most);
-            }
-        }
-        for (sum, affinity) in sums.iter_mut().zip(rest) {
-            *sum += affinity.clamp(least, most);
-        }
-        sums.iter().sum::<f32>() / self.affinities.len() as f32
     }
 
     /// Leaves a named user out of `users`, `scores` and `affinities`, if it is there.

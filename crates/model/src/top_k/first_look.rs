@@ -1,4 +1,4 @@
-//! Which pairs of a tile are on or above the lines: for most of them one look in eight bits is enough.
+//! Which pairs of a tile may be among the best: for most of them one look in eight bits is enough.
 
 #[cfg(not(target_arch = "x86_64"))]
 use no_vnni::Vnni;
@@ -9,16 +9,16 @@ use super::tile::Tile;
 #[cfg(target_arch = "x86_64")]
 use super::vnni::Vnni;
 
-/// Users of a tile with the items of a panel whose lines they may reach, users ascending.
+/// Users of a tile with the items of a panel that they may be among the best of, users ascending.
 pub(super) type Maybe = Vec<(u32, u32)>;
 
-/// Collects the pairs on or above the lines, tile after tile of a ranking.
+/// Collects the pairs that may be among the best, tile after tile of a ranking.
 #[derive(Debug, Default)]
 pub(super) struct FirstLook {
     /// Of the tile, once they are asked for.
     users: QuantizedUsers,
     maybe: Maybe,
-    /// Whether so many pairs of a panel were above the lines that to look at them in full is faster.
+    /// Whether so many pairs of a panel passed that to look at them in full is faster.
     crowded: Vec<bool>,
 }
 
@@ -37,11 +37,10 @@ impl FirstLook {
     pub(super) fn collect(&mut self, mut tile: Tile<'_>, items: &ItemPanels, number: usize) {
         self.crowded.resize(self.crowded.len().max(number + 1), false);
         let crowded = &mut self.crowded[number];
-        // Bounds from above say nothing of a line that falls.
-        let falls =
-            |tile: &Tile<'_>| tile.lines.iter().any(|line| !(line.slope >= 0.0 && line.least > f32::NEG_INFINITY));
+        let all_pass = tile.least.contains(&f32::NEG_INFINITY);
         match (items.quantized(), Vnni::try_new()) {
-            (Some(quantized), Some(vnni)) if !*crowded && !falls(&tile) => {
+            // Bounds from above say nothing where the ceiling falls.
+            (Some(quantized), Some(vnni)) if !*crowded && !all_pass && tile.ceiling.rises() => {
                 if self.users.is_empty() {
                     self.users.take(tile.user_factors, items.dimension());
                 }
@@ -82,8 +81,9 @@ mod tests {
 
     use super::*;
     use crate::csr::Csr;
-    use crate::propensity::{AFFINITY_FLOOR, NewPairSlopes, probability};
-    use crate::top_k::filter::{Hits, Line};
+    use crate::propensity::{NewPairSlopes, probability};
+    use crate::top_k::ceiling::Ceiling;
+    use crate::top_k::filter::Hits;
     use crate::top_k::quantized::WIDTH;
     use crate::top_k::{Rank, Scored, TileLogOdds, TopKUsers, dot};
 
@@ -139,27 +139,33 @@ mod tests {
                 let panels = ItemPanels::new(items.view());
                 let quantized = panels.quantized().unwrap();
                 let user_factors = users.as_slice().unwrap();
-                for slope in [0.0f32, 0.4, 30.0] {
-                    // Lines among the heights that there are, and where pairs are both just on and just below them.
+                for (affinity, log_affinity) in [(0.0, 0.0), (0.4, 0.0), (0.0, 1.0), (30.0, 0.5)] {
+                    let ceiling = Ceiling::over(NewPairSlopes { affinity, log_affinity });
+                    // Among the heights that there are, so that pairs are both just as high and just too low.
                     let height = |item: usize, user: usize| {
-                        let affinity = dot(items.row(item), users.row(user));
-                        slope.mul_add(affinity.max(AFFINITY_FLOOR), log_odds[user])
+                        ceiling.height(pulp::Scalar, dot(items.row(item), users.row(user)), log_odds[user])
                     };
                     let least = |item: usize| height(item, item * 11 % users.nrows());
-                    let lines: Vec<Line> = (0..items.nrows())
-                        .map(|item| Line { slope, least: if least(item).is_nan() { 0.0 } else { least(item) } })
-                        .collect();
+                    let least = |item: usize| if least(item).is_nan() { 0.0 } else { least(item) };
+                    let least: Vec<f32> = (0..items.nrows()).map(least).collect();
                     let (mut of_users, mut maybe) = (QuantizedUsers::default(), Maybe::default());
                     of_users.take(user_factors, d);
-                    for (number, lines) in lines.chunks(WIDTH).enumerate() {
+                    for (number, least) in least.chunks(WIDTH).enumerate() {
                         let (panel, there) = panels.panel(number);
                         let [mut first, mut full] = [vec![Hits::default(); there], vec![Hits::default(); there]];
-                        let tile =
-                            |hits| Tile { panel, width: WIDTH, user_factors, user_log_odds: &log_odds, lines, hits };
+                        let tile = |hits| Tile {
+                            panel,
+                            width: WIDTH,
+                            user_factors,
+                            user_log_odds: &log_odds,
+                            ceiling,
+                            least,
+                            hits,
+                        };
                         tile(&mut full).collect();
                         let vnni = Vnni::try_new().unwrap();
                         vnni.collect(&mut tile(&mut first), quantized.panel(number), &of_users, &mut maybe);
-                        assert!(bits(&first) == bits(&full), "d = {d}, {kinds:?}, slope {slope}, {number}");
+                        assert!(bits(&first) == bits(&full), "d = {d}, {kinds:?}, {affinity} {log_affinity}, {number}");
                         if kinds == (0..6) {
                             looked_at += maybe.len();
                         }
@@ -167,7 +173,7 @@ mod tests {
                 }
             }
         }
-        // Of 220,080 pairs; it would be of no use if it ruled out nothing.
+        // Of 293,440 pairs; it would be of no use if it ruled out nothing.
         assert!(looked_at < 150_000, "{looked_at}");
     }
 

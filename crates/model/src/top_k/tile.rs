@@ -3,8 +3,8 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::filter::{Hits, Line, bits, lanes_from};
-use crate::propensity::AFFINITY_FLOOR;
+use super::ceiling::Ceiling;
+use super::filter::{Hits, bits, lanes_from};
 
 /// What the kernel is given.
 pub(super) struct Tile<'a> {
@@ -14,14 +14,15 @@ pub(super) struct Tile<'a> {
     /// users × d, row-major.
     pub(super) user_factors: &'a [f32],
     pub(super) user_log_odds: &'a [f32],
-    /// One for each item that is there, at most width.
-    pub(super) lines: &'a [Line],
-    /// As many; the pairs on or above the line of the item are added.
+    pub(super) ceiling: Ceiling,
+    /// What the ceiling of a pair must reach; one for each item that is there, at most width.
+    pub(super) least: &'a [f32],
+    /// As many; the pairs whose ceiling reaches the least of the item are added.
     pub(super) hits: &'a mut [Hits],
 }
 
 impl Tile<'_> {
-    /// Collects the pairs on or above the lines, by item in the order of the users; NaN counts as above.
+    /// Collects the pairs whose ceiling is not too low, by item in the order of the users; NaN is not.
     ///
     /// # Cost
     /// users·width·d multiply-adds. An affinity is added up hidden variable after hidden variable, so it has the bits of
@@ -64,19 +65,16 @@ impl WithSimd for &mut Tile<'_> {
 /// All WIDTH items of the panel, in so many VECTORS, with USERS at a time.
 #[inline(always)]
 fn collect<S: Simd, const WIDTH: usize, const VECTORS: usize, const USERS: usize>(simd: S, tile: &mut Tile<'_>) {
-    let Tile { panel, width: _, user_factors, user_log_odds, lines, ref mut hits } = *tile;
+    let Tile { panel, width: _, user_factors, user_log_odds, ceiling, least, ref mut hits } = *tile;
     let lanes = size_of::<S::f32s>() / size_of::<f32>();
     let (panel, _) = panel.as_chunks::<WIDTH>();
     let (users, d) = (user_log_odds.len(), panel.len());
     let zeros = vec![0.0; d];
-    let of = |value: fn(&Line) -> f32, none: f32| -> [S::f32s; VECTORS] {
-        let mut values = [none; WIDTH];
-        values.iter_mut().zip(lines).for_each(|(to, line)| *to = value(line));
-        let (values, _) = S::as_simd_f32s(&values);
-        std::array::from_fn(|vector| values[vector])
-    };
-    let (slopes, least) = (of(|line| line.slope, 0.0), of(|line| line.least, f32::INFINITY));
-    let floor = simd.splat_f32s(AFFINITY_FLOOR);
+    let items = least.len();
+    let mut of_panel = [f32::INFINITY; WIDTH];
+    of_panel[..items].copy_from_slice(least);
+    let (least, _) = S::as_simd_f32s(&of_panel);
+    let one = simd.splat_f32s(1.0);
     for first in (0..users).step_by(USERS) {
         let there = USERS.min(users - first);
         // All are as long as the panel, which spares the loop its checks.
@@ -107,15 +105,13 @@ fn collect<S: Simd, const WIDTH: usize, const VECTORS: usize, const USERS: usize
                 to[vector] = sums[user][vector];
             }
         }
-        let mut fails = [[simd.less_than_f32s(floor, floor); VECTORS]; USERS];
-        let mut all = simd.less_than_f32s(simd.splat_f32s(0.0), floor);
+        let mut fails = [[simd.less_than_f32s(one, one); VECTORS]; USERS];
+        let mut all = simd.less_than_f32s(simd.splat_f32s(0.0), one);
         for user in 0..there {
             let log_odds = simd.splat_f32s(user_log_odds[first + user]);
             let (of_user, _) = S::as_simd_f32s(&affinities[user]);
             for vector in 0..VECTORS {
-                let affinity = of_user[vector];
-                let floored = simd.select_f32s(simd.less_than_f32s(affinity, floor), floor, affinity);
-                let height = simd.mul_add_f32s(slopes[vector], floored, log_odds);
+                let height = ceiling.height(simd, of_user[vector], log_odds);
                 fails[user][vector] = simd.less_than_f32s(height, least[vector]);
                 all = simd.and_m32s(all, fails[user][vector]);
             }
@@ -126,7 +122,7 @@ fn collect<S: Simd, const WIDTH: usize, const VECTORS: usize, const USERS: usize
         for user in 0..there {
             for (vector, fails) in fails[user].into_iter().enumerate() {
                 let first_item = vector * lanes;
-                let real = lanes_from(lines.len().saturating_sub(first_item).min(lanes));
+                let real = lanes_from(items.saturating_sub(first_item).min(lanes));
                 let mut passes = !bits::<S>(fails) & real;
                 while passes != 0 {
                     let item = first_item + passes.trailing_zeros() as usize;
@@ -144,16 +140,24 @@ mod tests {
     use ndarray::Array2;
 
     use super::*;
+    use crate::propensity::NewPairSlopes;
     use crate::top_k::{ItemPanels, dot};
 
-    fn found(panels: &ItemPanels, users: &Array2<f32>, log_odds: &[f32], lines: &[Line], plain: bool) -> Vec<Hits> {
+    fn found(
+        panels: &ItemPanels,
+        users: &Array2<f32>,
+        log_odds: &[f32],
+        (ceiling, least): (Ceiling, &[f32]),
+        plain: bool,
+    ) -> Vec<Hits> {
         let mut all = Vec::new();
-        for (number, lines) in lines.chunks(panels.width()).enumerate() {
+        for (number, least) in least.chunks(panels.width()).enumerate() {
             let (panel, there) = panels.panel(number);
-            assert_eq!(there, lines.len());
+            assert_eq!(there, least.len());
             let mut hits = vec![Hits::default(); there];
             let (width, user_factors) = (panels.width(), users.as_slice().unwrap());
-            let mut tile = Tile { panel, width, user_factors, user_log_odds: log_odds, lines, hits: &mut hits };
+            let mut tile =
+                Tile { panel, width, user_factors, user_log_odds: log_odds, ceiling, least, hits: &mut hits };
             if plain {
                 tile.with_simd(pulp::Scalar)
             } else {
@@ -164,6 +168,8 @@ mod tests {
         all
     }
 
+    const SLOPES: NewPairSlopes = NewPairSlopes { affinity: 0.7, log_affinity: 0.2 };
+
     #[test]
     fn hits_and_their_affinities_are_those_of_plain_loops_for_any_number_of_items_and_users() {
         let number = |n: usize| match n % 101 {
@@ -171,6 +177,7 @@ mod tests {
             11 => f32::INFINITY,
             _ => (n * 7919 % 1009) as f32 / 1009.0 - 0.4,
         };
+        let ceiling = Ceiling::over(SLOPES);
         for (items, d) in [(1, 1), (3, 5), (16, 32), (17, 33), (31, 2), (33, 40), (70, 7)] {
             let item_factors =
                 Array2::from_shape_fn((items, d), |(item, k)| (item * 31 + k * 17) as f32 % 23.0 / 23.0 - 0.3);
@@ -179,25 +186,20 @@ mod tests {
                 let factors =
                     Array2::from_shape_fn((users, d), |(user, k)| (user * 13 + k * 29) as f32 % 19.0 / 19.0 - 0.3);
                 let log_odds: Vec<f32> = (0..users).map(|user| number(user + 60)).collect();
-                let line = |item: usize| Line {
-                    slope: 0.7 + item as f32 / 100.0,
-                    least: match item % 4 {
-                        0 => f32::NEG_INFINITY,
-                        1 => 2.0,
-                        _ => 0.1,
-                    },
+                let least = |item: usize| match item % 4 {
+                    0 => f32::NEG_INFINITY,
+                    1 => ceiling.least(1.8, 0.0),
+                    _ => ceiling.least(-0.4, 0.01 * item as f32),
                 };
-                let lines: Vec<Line> = (0..items).map(line).collect();
-                let fast = found(&panels, &factors, &log_odds, &lines, false);
-                let plain = found(&panels, &factors, &log_odds, &lines, true);
+                let least: Vec<f32> = (0..items).map(least).collect();
+                let fast = found(&panels, &factors, &log_odds, (ceiling, &least), false);
+                let plain = found(&panels, &factors, &log_odds, (ceiling, &least), true);
                 assert_eq!((fast.len(), plain.len()), (items, items));
                 for (item, (fast, plain)) in fast.iter().zip(&plain).enumerate() {
                     let affinity = |user: usize| dot(item_factors.row(item), factors.row(user));
                     #[allow(clippy::neg_cmp_op_on_partial_ord)] // NaN must count
-                    let above = |user: &usize| {
-                        let floored = affinity(*user).max(AFFINITY_FLOOR);
-                        !(lines[item].slope.mul_add(floored, log_odds[*user]) < lines[item].least)
-                    };
+                    let above =
+                        |user: &usize| !(ceiling.height(pulp::Scalar, affinity(*user), log_odds[*user]) < least[item]);
                     let expected: Vec<u32> = (0..users).filter(above).map(|user| user as u32).collect();
                     let expected: Vec<(u32, u32)> =
                         expected.iter().map(|user| (*user, affinity(*user as usize).to_bits())).collect();
@@ -213,12 +215,11 @@ mod tests {
     }
 
     #[test]
-    fn an_affinity_that_is_no_number_is_a_hit_whatever_the_line_asks() {
+    fn an_affinity_that_is_no_number_is_a_hit_whatever_is_asked() {
         let panels = ItemPanels::new(Array2::ones((2, 1)).view());
         let users = ndarray::array![[1.0], [f32::NAN], [0.5], [f32::INFINITY]];
-        let lines = [Line { slope: 1.0, least: 1e30 }; 2];
         for plain in [false, true] {
-            let hits = found(&panels, &users, &[0.0; 4], &lines, plain);
+            let hits = found(&panels, &users, &[0.0; 4], (Ceiling::over(SLOPES), &[1e30; 2]), plain);
             let users = |hits: &Hits| hits.found.iter().map(|hit| hit.0).collect::<Vec<_>>();
             assert!(hits.iter().all(|hits| users(hits) == [1, 3]), "{hits:?}");
         }

@@ -5,7 +5,7 @@ use std::arch::x86_64::{__m512, __m512i, __mmask16, _CMP_NLT_UQ, _mm512_dpbusd_e
 
 use pulp::{NullaryFnOnce, cast, simd_type};
 
-use super::filter::Line;
+use super::ceiling::{Ceiling, LAST_BITS, MAGIC};
 use super::first_look::Maybe;
 use super::quantized::{Bounds, Group, LANES, QuantizedUsers, USERS, WIDTH};
 use super::tile::Tile;
@@ -24,11 +24,10 @@ simd_type!({
 });
 
 impl Vnni {
-    /// Does what [`Tile::collect`] does, with the same hits: pairs that reach no line by bounds of their affinities are ruled
-    /// out first.
+    /// Does what [`Tile::collect`] does, with the same hits: pairs whose affinities cannot be large enough are ruled out first.
     ///
     /// # Shapes
-    /// tile: of [`WIDTH`] items, whose slopes are not negative; panel: groups of the dimension; users: those of the tile
+    /// tile: of [`WIDTH`] items, with a ceiling that rises; panel: groups of the dimension; users: those of the tile
     /// # Cost
     /// users·width·d multiply-adds of bytes, and d multiply-adds for each pair that is left
     pub(super) fn collect(
@@ -49,12 +48,16 @@ impl Vnni {
         unsafe { _mm512_dpbusd_epi32(sums, items, user) }
     }
 
+    /// As [`Ceiling::height`], bit for bit, and whether it reaches the least.
     #[inline(always)]
-    fn reaches(self, slopes: __m512, affinities: __m512, log_odds: __m512, least: __m512) -> __mmask16 {
+    fn reaches(self, ceiling: Ceiling, affinities: __m512, log_odds: __m512, least: __m512) -> __mmask16 {
         let f = self.avx512f;
         // The second number if one is none.
         let floored = f._mm512_max_ps(f._mm512_set1_ps(AFFINITY_FLOOR), affinities);
-        let height = f._mm512_fmadd_ps(slopes, floored, log_odds);
+        let bits = f._mm512_srli_epi32::<LAST_BITS>(f._mm512_castps_si512(floored));
+        let bits = f._mm512_or_si512(bits, f._mm512_set1_epi32(MAGIC.cast_signed()));
+        let of_bits = f._mm512_fmadd_ps(f._mm512_set1_ps(ceiling.bits), f._mm512_castsi512_ps(bits), log_odds);
+        let height = f._mm512_fmadd_ps(f._mm512_set1_ps(ceiling.affinity), floored, of_bits);
         f._mm512_cmp_ps_mask::<_CMP_NLT_UQ>(height, least)
     }
 
@@ -128,13 +131,10 @@ impl NullaryFnOnce for RuleOut<'_, '_> {
         let Self { vnni, tile, panel, bounds, users, maybe } = self;
         let f = vnni.avx512f;
         maybe.clear();
-        let (slopes, least) =
-            (of_lines(tile, |line| line.slope, 0.0), of_lines(tile, |line| line.least, f32::INFINITY));
-        let vectors = |values: [f32; WIDTH]| -> [__m512; VECTORS] { cast(values) };
-        let (slopes, least) = (vectors(slopes), vectors(least));
-        let (scales, norms) = (vectors(bounds.scales), vectors(bounds.norms));
+        let [least, scales, norms]: [[__m512; VECTORS]; 3] =
+            [cast(least_of_panel(tile)), cast(bounds.scales), cast(bounds.norms)];
         // Even if a user is no number, items that are not there reach nothing.
-        let there_are = u32::MAX >> (WIDTH - tile.lines.len());
+        let there_are = u32::MAX >> (WIDTH - tile.least.len());
         for (block, first) in (0..users.len()).step_by(USERS).enumerate() {
             let there = USERS.min(users.len() - first);
             let mut sums: [[__m512i; VECTORS]; USERS] = std::array::from_fn(|user| {
@@ -150,6 +150,13 @@ impl NullaryFnOnce for RuleOut<'_, '_> {
                     }
                 }
             }
+            // Out of the registers, at places that the compiler knows, as the kernel in f32 does it.
+            let mut whole: [[[i32; LANES]; VECTORS]; USERS] = [[[0; LANES]; VECTORS]; USERS];
+            for user in 0..USERS {
+                for vector in 0..VECTORS {
+                    whole[user][vector] = cast(sums[user][vector]);
+                }
+            }
             let mut reach = [[0 as __mmask16; VECTORS]; USERS];
             let mut any = 0;
             for user in 0..USERS {
@@ -158,9 +165,9 @@ impl NullaryFnOnce for RuleOut<'_, '_> {
                 let scale = f._mm512_set1_ps(users.scales[at]);
                 let error = f._mm512_set1_ps(users.norms[at].mul_add(bounds.error, users.errors[at]));
                 for vector in 0..VECTORS {
-                    let product = f._mm512_mul_ps(f._mm512_cvtepi32_ps(sums[user][vector]), scales[vector]);
+                    let product = f._mm512_mul_ps(f._mm512_cvtepi32_ps(cast(whole[user][vector])), scales[vector]);
                     let affinity = f._mm512_fmadd_ps(scale, product, f._mm512_mul_ps(error, norms[vector]));
-                    let reaches = vnni.reaches(slopes[vector], affinity, log_odds, least[vector]);
+                    let reaches = vnni.reaches(tile.ceiling, affinity, log_odds, least[vector]);
                     reach[user][vector] = reaches;
                     any |= reaches;
                 }
@@ -180,12 +187,12 @@ impl NullaryFnOnce for RuleOut<'_, '_> {
     }
 }
 
-/// A number of each line, and one for items that are not there.
+/// What ceilings must reach; items that are not there are out of reach.
 #[inline(always)]
-fn of_lines(tile: &Tile<'_>, value: fn(&Line) -> f32, none: f32) -> [f32; WIDTH] {
-    let mut values = [none; WIDTH];
-    values.iter_mut().zip(tile.lines).for_each(|(to, line)| *to = value(line));
-    values
+fn least_of_panel(tile: &Tile<'_>) -> [f32; WIDTH] {
+    let mut least = [f32::INFINITY; WIDTH];
+    least[..tile.least.len()].copy_from_slice(tile.least);
+    least
 }
 
 struct LookInFull<'a, 'b> {
@@ -204,8 +211,7 @@ impl NullaryFnOnce for LookInFull<'_, '_> {
         let (panel, _) = tile.panel.as_chunks::<WIDTH>();
         let d = panel.len();
         let (whole, rest) = panel.as_chunks::<LANES>();
-        let slopes = of_lines(tile, |line| line.slope, 0.0);
-        let least = of_lines(tile, |line| line.least, f32::INFINITY);
+        let least = least_of_panel(tile);
         for pairs in maybe.chunks(GROUPS * LANES) {
             // Lanes that are not there are the last pair again.
             let pair = |group: usize, lane: usize| pairs[(group * LANES + lane).min(pairs.len() - 1)];
@@ -235,8 +241,8 @@ impl NullaryFnOnce for LookInFull<'_, '_> {
             for (group, pairs) in pairs.chunks(LANES).enumerate() {
                 let log_odds: [f32; LANES] =
                     std::array::from_fn(|lane| tile.user_log_odds[pair(group, lane).0 as usize]);
-                let (slopes, least) = (vnni.look_up(&slopes, items[group]), vnni.look_up(&least, items[group]));
-                let mut reach = vnni.reaches(slopes, sums[group], cast(log_odds), least);
+                let least = vnni.look_up(&least, items[group]);
+                let mut reach = vnni.reaches(tile.ceiling, sums[group], cast(log_odds), least);
                 let affinities: [f32; LANES] = cast(sums[group]);
                 for ((user, item), affinity) in pairs.iter().zip(affinities) {
                     if reach & 1 == 1 {
