@@ -74,12 +74,11 @@ impl Hits {
         self.users.extend(self.at.iter().map(|at| user_index[*at as usize]));
     }
 
-    /// Leaves a named user out of `users`, `scores` and `affinities`, if it is there.
+    /// Leaves a named user out of `users` and `scores`, if it is there.
     pub(super) fn forget(&mut self, user: u32) {
         if let Ok(at) = self.users.binary_search(&user) {
             self.users.remove(at);
             self.scores.remove(at);
-            self.affinities.remove(at);
         }
     }
 }

@@ -7,16 +7,18 @@
 use ndarray::ArrayView2;
 use pulp::{Arch, Simd, WithSimd};
 
+use crate::simd::LONGEST_VECTOR;
+
 /// Items of a panel that is quantized: those of the widest vectors.
 pub(super) const WIDTH: usize = 32;
 /// Items in a vector.
-pub(super) const LANES: usize = 16;
+pub(super) const LANES: usize = LONGEST_VECTOR;
 /// Hidden variables that one instruction adds up.
 pub(super) const GROUP: usize = 4;
 /// With more hidden variables a sum of 32 bits could overflow.
 pub(super) const DIMENSIONS: std::ops::RangeInclusive<usize> = 1..=1 << 16;
 /// Added to whole numbers of items, which are bytes without sign.
-pub(super) const OFFSET: i32 = 128;
+const OFFSET: i32 = 128;
 /// Rows whose numbers are all smaller are what is left of zero; the scale of others is a number whose reciprocal is one too.
 const TINY: f32 = 1e-30;
 /// Sums of products of two rows whose norms are smaller cannot overflow on their way.
@@ -33,7 +35,6 @@ pub(super) type GroupOfUsers = [[i8; GROUP]; USERS];
 pub(super) type Group = [[u8; LANES * GROUP]; WIDTH / LANES];
 
 /// What is known of a quantized row.
-#[derive(Clone, Copy, Debug, Default)]
 struct Row {
     scale: f32,
     norm: f32,

@@ -30,6 +30,14 @@ impl Tile<'_> {
     pub(super) fn collect(&mut self) {
         Arch::new().dispatch(self);
     }
+
+    /// What ceilings must reach; items that are not there are out of reach.
+    #[inline(always)]
+    pub(super) fn least_of_panel<const WIDTH: usize>(&self) -> [f32; WIDTH] {
+        let mut least = [f32::INFINITY; WIDTH];
+        least[..self.least.len()].copy_from_slice(self.least);
+        least
+    }
 }
 
 /// Brings a tile near, line of cache after line, which the processor foresees; several users at a time it does not.
@@ -65,14 +73,13 @@ impl WithSimd for &mut Tile<'_> {
 /// All WIDTH items of the panel, in so many VECTORS, with USERS at a time.
 #[inline(always)]
 fn collect<S: Simd, const WIDTH: usize, const VECTORS: usize, const USERS: usize>(simd: S, tile: &mut Tile<'_>) {
+    let of_panel = tile.least_of_panel::<WIDTH>();
     let Tile { panel, width: _, user_factors, user_log_odds, ceiling, least, ref mut hits } = *tile;
     let lanes = size_of::<S::f32s>() / size_of::<f32>();
     let (panel, _) = panel.as_chunks::<WIDTH>();
     let (users, d) = (user_log_odds.len(), panel.len());
     let zeros = vec![0.0; d];
     let items = least.len();
-    let mut of_panel = [f32::INFINITY; WIDTH];
-    of_panel[..items].copy_from_slice(least);
     let (least, _) = S::as_simd_f32s(&of_panel);
     let one = simd.splat_f32s(1.0);
     for first in (0..users).step_by(USERS) {

@@ -132,7 +132,7 @@ impl NullaryFnOnce for RuleOut<'_, '_> {
         let f = vnni.avx512f;
         maybe.clear();
         let [least, scales, norms]: [[__m512; VECTORS]; 3] =
-            [cast(least_of_panel(tile)), cast(bounds.scales), cast(bounds.norms)];
+            [cast(tile.least_of_panel::<WIDTH>()), cast(bounds.scales), cast(bounds.norms)];
         // Even if a user is no number, items that are not there reach nothing.
         let there_are = u32::MAX >> (WIDTH - tile.least.len());
         for (block, first) in (0..users.len()).step_by(USERS).enumerate() {
@@ -187,14 +187,6 @@ impl NullaryFnOnce for RuleOut<'_, '_> {
     }
 }
 
-/// What ceilings must reach; items that are not there are out of reach.
-#[inline(always)]
-fn least_of_panel(tile: &Tile<'_>) -> [f32; WIDTH] {
-    let mut least = [f32::INFINITY; WIDTH];
-    least[..tile.least.len()].copy_from_slice(tile.least);
-    least
-}
-
 struct LookInFull<'a, 'b> {
     vnni: Vnni,
     tile: &'a mut Tile<'b>,
@@ -211,7 +203,7 @@ impl NullaryFnOnce for LookInFull<'_, '_> {
         let (panel, _) = tile.panel.as_chunks::<WIDTH>();
         let d = panel.len();
         let (whole, rest) = panel.as_chunks::<LANES>();
-        let least = least_of_panel(tile);
+        let least = tile.least_of_panel::<WIDTH>();
         for pairs in maybe.chunks(GROUPS * LANES) {
             // Lanes that are not there are the last pair again.
             let pair = |group: usize, lane: usize| pairs[(group * LANES + lane).min(pairs.len() - 1)];
